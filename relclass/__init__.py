@@ -1,0 +1,1 @@
+"""relclass: topics of news passages on Iran–Azerbaijan relations."""

@@ -1,0 +1,1 @@
+"""Where a batch job runs: in this process, or on Ray Data."""

@@ -1,0 +1,1 @@
+"""The models, what they have in common, and the folder they are kept in."""
