@@ -64,7 +64,7 @@ def find_near_duplicates(
 def group_passages(
     article_ids: Sequence[Hashable], near_duplicates: Sequence[tuple[int, int]] = ()
 ) -> np.ndarray:
-    """Number the groups that no split may cut.
+    """Give each passage the number of its group, which no split may cut.
 
     Parameters
     ----------
