@@ -1,0 +1,42 @@
+# make predict [ARTICLES=path]   label articles with the model inside the package
+# make test                      install the test extras and run the tests
+PYTHON ?= python3
+VENV ?= .venv
+ARTICLES ?= data/examples
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: predict test test-core test-slow lint clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.core
+
+predict: $(VENV)/.core
+	$(VENV)/bin/relclass predict $(ARTICLES)
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+# the core install alone, without torch and without hazm on Python 3.11
+test-core: $(VENV)/.core
+	$(PIP) pytest pytest-timeout hypothesis
+	$(VENV)/bin/python -m pytest -m "not slow" $(CORE_TESTS)
+
+test-slow: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
