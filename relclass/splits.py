@@ -99,6 +99,7 @@ def split_groups(
     *,
     shares: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Deal whole groups out to the splits, each split getting its share of every stratum.
 
@@ -113,6 +114,8 @@ def split_groups(
     strata : the strata of each passage, any number of them, such as ("fa", "fa/energy").
     shares : of the passages, one per split; positive, summing to 1.
     seed : orders groups that tie.
+    fixed : shape (n_passages,), int64; the split of a passage that has one already, -1 for one
+        to be placed. All passages of a group have the same. None places every passage.
 
     Returns
     -------
@@ -125,16 +128,19 @@ def split_groups(
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"Got shares={tuple(shares)} but expected positive shares summing to 1.")
+    fixed = np.full(len(groups), -1) if fixed is None else fixed
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     counts: list[dict[Hashable, int]] = [defaultdict(int) for _ in range(n_groups)]
-    for group, row in zip(groups, strata, strict=True):
-        for stratum in (*row, None):  # None: every passage counts toward its split's size
-            counts[group][stratum] += 1
     total: dict[Hashable, int] = defaultdict(int)
-    for count in counts:
-        for stratum, number in count.items():
-            total[stratum] += number
-    missing = [{s: share * number for s, number in total.items()} for share in shares]
+    has_split: list[dict[Hashable, int]] = [defaultdict(int) for _ in shares]
+    for group, row, split in zip(groups, strata, fixed, strict=True):
+        for stratum in (*row, None):  # None: every passage counts toward its split's size
+            total[stratum] += 1
+            (counts[group] if split < 0 else has_split[split])[stratum] += 1
+    missing = [
+        {s: share * number - has[s] for s, number in total.items()}
+        for share, has in zip(shares, has_split, strict=True)
+    ]
 
     def rarest(group: int) -> Hashable:
         return min(counts[group], key=lambda s: (total[s], str(s)))
@@ -145,11 +151,11 @@ def split_groups(
 
     order = np.random.default_rng(seed).permutation(n_groups)
     placed = np.zeros(n_groups, dtype=np.int64)
-    for group in sorted(order, key=urgency):
+    for group in sorted((group for group in order if counts[group]), key=urgency):
         stratum = rarest(group)
         placed[group] = max(
             range(len(shares)), key=lambda k: (missing[k][stratum], missing[k][None])
         )
         for stratum, number in counts[group].items():
             missing[placed[group]][stratum] -= number
-    return placed[groups] if n_groups else np.zeros(0, dtype=np.int64)
+    return np.where(fixed < 0, placed[groups], fixed) if n_groups else np.zeros(0, dtype=np.int64)
