@@ -36,6 +36,8 @@ class NormalizeSettings(Settings):
     """The zero-width non-joiner in Persian: kept, made a space, or dropped."""
     hazm: bool = False
     """hazm's spacing of Persian affixes; needs the extra [persian]."""
+    compounds: bool = False
+    """Persian affixes and known compounds, spaced or glued, joined with a half-space."""
 
 
 class DataSettings(Settings):
