@@ -1,153 +1,36 @@
-"""Logits -> calibrated probabilities -> topics."""
+"""Probabilities -> topics: thresholds, how they are tuned, and what the tuning is worth."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from relclass.errors import did_you_mean
+from relclass.calibration import (
+    CALIBRATIONS,
+    Calibration,
+    check_arrays,
+    check_known,
+    fit_calibration,
+)
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "Calibration",
+    "ThresholdScore",
+    "apply_thresholds",
+    "fit_calibration",
+    "nested_threshold_scores",
+    "tune_thresholds",
+]
 
-CALIBRATIONS = ("none", "temperature", "platt", "isotonic")
 TUNINGS = ("fixed", "global", "per_topic")
-LIMITS = (0.05, 0.95)
-"""A tuned threshold stays inside: outside, a few validation passages decide it."""
+CANDIDATES = np.linspace(0.05, 0.95, 181)
+"""Thresholds tried. Nearer to 0 or 1, a handful of validation passages would decide."""
+TOLERANCE = 0.002
+"""F1 within which neighbouring candidates count as equally good; their middle is taken."""
 SHRINKAGE = 20.0
 """Positives at which a topic's own best threshold and the global one weigh the same."""
-TOLERANCE = 0.002
-"""Macro-F1 within which two thresholds count as equally good; the middle of them is taken."""
-
-Parameters = Mapping[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Turns logits into probabilities, each topic by itself.
-
-    Parameters
-    ----------
-    method : "none" (the sigmoid alone), "temperature", "platt" or "isotonic".
-    parameters : one mapping a topic, in codebook order; empty for "none". "temperature" and
-        "platt" hold "slope" and "intercept" of the logit, "isotonic" holds the "logits" and
-        "probabilities" of its knots, both ascending.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, or a topic lacks a parameter of its method.
-    """
-
-    method: str = "none"
-    parameters: tuple[Parameters, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_known("calibration", self.method, CALIBRATIONS)
-        names = {"none": set[str](), "isotonic": {"logits", "probabilities"}}
-        expected = names.get(self.method, {"slope", "intercept"})
-        if (self.method == "none") != (not self.parameters):
-            raise ValueError(
-                f"Got {len(self.parameters)} topics' parameters for calibration {self.method!r}: "
-                "expected one mapping a topic, and none for 'none'."
-            )
-        for topic in self.parameters:
-            _check_parameters(topic, self.method, expected)
-
-    def apply(self, logits: np.ndarray) -> np.ndarray:
-        """Give the probability of each topic.
-
-        Parameters
-        ----------
-        logits : shape (n_passages, n_topics).
-
-        Returns
-        -------
-        Shape (n_passages, n_topics), float32, in [0, 1], ascending in the logit.
-
-        Raises
-        ------
-        ValueError
-            If the number of topics is not the one that it was fitted on.
-        """
-        logits = np.asarray(logits, dtype=np.float64)
-        if logits.ndim != 2:
-            raise ValueError(f"Got logits of shape {logits.shape}: expected (n_passages, n_topics)")
-        if self.method == "none":
-            return sigmoid(logits).astype(np.float32)
-        if logits.shape[1] != len(self.parameters):
-            raise ValueError(
-                f"Got logits of {logits.shape[1]} topics but the calibration was fitted on "
-                f"{len(self.parameters)}."
-            )
-        y_prob = np.empty(logits.shape, dtype=np.float32)
-        for column, topic in enumerate(self.parameters):
-            y_prob[:, column] = _apply_one(topic, logits[:, column])
-        return y_prob
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads, ready for JSON."""
-        topics = [{key: list(values) for key, values in t.items()} for t in self.parameters]
-        return {"method": self.method, "parameters": topics}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
-        """Read what `to_dict` returned.
-
-        Raises
-        ------
-        ValueError
-            If a key is missing or unknown, or a value is not a number.
-        """
-        if not isinstance(content, Mapping) or set(content) != {"method", "parameters"}:
-            raise ValueError(f"Got calibration {content!r}: expected keys method and parameters.")
-        try:
-            topics = tuple(
-                {key: tuple(float(value) for value in values) for key, values in topic.items()}
-                for topic in content["parameters"]
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"Got calibration parameters that are not numbers: {error}") from error
-        return cls(method=content["method"], parameters=topics)
-
-
-def _check_known(what: str, name: object, known: Sequence[str]) -> None:
-    if name not in known:
-        raise ValueError(
-            f"Got {what} {name!r}: expected one of {', '.join(known)}"
-            f"{did_you_mean(str(name), known)}."
-        )
-
-
-def _check_parameters(topic: Parameters, method: str, expected: set[str]) -> None:
-    if set(topic) != expected:
-        raise ValueError(
-            f"Got parameters {sorted(topic)} for calibration {method!r}: "
-            f"expected {sorted(expected)}."
-        )
-    lengths = {len(values) for values in topic.values()}
-    if len(lengths) != 1 or 0 in lengths or (method != "isotonic" and lengths != {1}):
-        raise ValueError(f"Got parameters of lengths {sorted(lengths)} for {method!r}.")
-    values = np.array(list(topic.values()), dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"Got a parameter that is not finite for calibration {method!r}.")
-    if method == "isotonic" and (np.diff(values, axis=1) < 0).any():
-        raise ValueError("Got knots of an isotonic calibration that do not ascend.")
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-logits)) without overflow, of the same shape, float64."""
-    decay = np.exp(-np.abs(np.asarray(logits, dtype=np.float64)))
-    return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, decay) / (1.0 + decay))
-
-
-def _apply_one(topic: Parameters, logits: np.ndarray) -> np.ndarray:
-    if "slope" in topic:
-        return sigmoid(topic["slope"][0] * logits + topic["intercept"][0])
-    return np.clip(np.interp(logits, topic["logits"], topic["probabilities"]), 0.0, 1.0)
 
 
 def apply_thresholds(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -174,3 +57,198 @@ def apply_thresholds(y_prob: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
             f"{thresholds.shape}: expected (n_passages, n_topics) and (n_topics,)."
         )
     return (y_prob >= thresholds).astype(np.uint8)
+
+
+def tune_thresholds(
+    y_true: np.ndarray,
+    y_prob: np.ndarray,
+    *,
+    tuning: str = "global",
+    fixed: float = 0.5,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Choose the thresholds that give the best F1 on passages not trained on.
+
+    Parameters
+    ----------
+    y_true : shape (n_passages, n_topics), 0 or 1.
+    y_prob : shape (n_passages, n_topics), in [0, 1]; calibrated probabilities.
+    tuning : "fixed" takes `fixed` for every topic; "global" one threshold with the best
+        macro-F1; "per_topic" each topic's own best, drawn towards the global one where the
+        topic has few positives (at `SHRINKAGE` positives, half way).
+    fixed : in (0, 1).
+    weights : shape (n_passages,) or (n_passages, n_topics), not negative; 1 where None.
+
+    Returns
+    -------
+    Shape (n_topics,), float64, in [0.05, 0.95] unless fixed.
+
+    Raises
+    ------
+    ValueError
+        If the tuning is unknown, the shapes disagree, or a value is out of range.
+    """
+    check_known("tuning", tuning, TUNINGS)
+    if not 0 < fixed < 1:
+        raise ValueError(f"Got fixed threshold {fixed}: expected one between 0 and 1.")
+    y_true, y_prob, weights = check_arrays(y_true, y_prob, weights)
+    if (y_prob < 0).any() or (y_prob > 1).any():
+        raise ValueError("Got probabilities outside [0, 1]: calibrate the logits first.")
+    n_topics = y_true.shape[1]
+    if tuning == "fixed":
+        return np.full(n_topics, fixed)
+    f1 = _f1_by_candidate(y_true, y_prob, weights)  # (n_topics, n_candidates)
+    common = _middle_of_best(f1.mean(axis=0))
+    if tuning == "global":
+        return np.full(n_topics, common)
+    own = np.array([_middle_of_best(row) for row in f1])
+    n_positive = (weights * y_true).sum(axis=0)
+    return np.asarray(common + (own - common) * n_positive / (n_positive + SHRINKAGE))
+
+
+def _f1_by_candidate(y_true: np.ndarray, y_prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """F1 of each topic at each candidate, shape (n_topics, n_candidates); 0 where undefined."""
+    f1 = np.zeros((y_true.shape[1], len(CANDIDATES)))
+    for topic in range(y_true.shape[1]):
+        order = np.argsort(y_prob[:, topic], kind="stable")
+        first = np.searchsorted(y_prob[order, topic], CANDIDATES, side="left")
+        hits = _sum_from((weights * y_true)[order, topic])[first]
+        marked = _sum_from(weights[order, topic])[first]
+        total = marked + (weights * y_true)[:, topic].sum()
+        f1[topic] = np.divide(2 * hits, total, out=np.zeros(len(first)), where=total > 0)
+    return f1
+
+
+def _sum_from(values: np.ndarray) -> np.ndarray:
+    """Sum of values[i:] for each i from 0 to n, shape (n + 1,)."""
+    return np.append(np.cumsum(values[::-1])[::-1], 0.0)
+
+
+def _middle_of_best(f1: np.ndarray) -> float:
+    """Middle of the candidates around the best one that are as good but for TOLERANCE."""
+    best = int(np.argmax(f1))
+    is_good = f1 >= f1[best] - TOLERANCE
+    low = high = best
+    while low > 0 and is_good[low - 1]:
+        low -= 1
+    while high < len(f1) - 1 and is_good[high + 1]:
+        high += 1
+    return float(CANDIDATES[low] + CANDIDATES[high]) / 2
+
+
+@dataclass(frozen=True)
+class ThresholdScore:
+    """What one way to calibrate and tune is worth on passages that it did not see.
+
+    Parameters
+    ----------
+    calibration, tuning : the choice.
+    macro_f1 : mean over repeats, each on the out-of-fold topics of all passages.
+    macro_f1_std : standard deviation over repeats.
+    seen_macro_f1 : tuned and scored on the same passages; what it promises above `macro_f1`
+        is overfitting.
+    log_loss : out-of-fold cross-entropy of the probabilities, mean over topics.
+    """
+
+    calibration: str
+    tuning: str
+    macro_f1: float
+    macro_f1_std: float
+    seen_macro_f1: float
+    log_loss: float
+
+
+def nested_threshold_scores(
+    y_true: np.ndarray,
+    logits: np.ndarray,
+    *,
+    groups: Sequence[object] | None = None,
+    n_folds: int = 5,
+    n_repeats: int = 5,
+    seed: int = 0,
+) -> list[ThresholdScore]:
+    """Cross-validate every way to calibrate and tune, inside the validation passages.
+
+    Parameters
+    ----------
+    y_true : shape (n_passages, n_topics), 0 or 1.
+    logits : shape (n_passages, n_topics); of passages that the model was not trained on.
+    groups : an article id for each passage; passages of one article stay in one fold.
+    n_folds, n_repeats : folds a repeat, at least 2; shuffles, at least 1.
+    seed : of the shuffles.
+
+    Returns
+    -------
+    One score for each pair of `CALIBRATIONS` and `TUNINGS`, best macro-F1 first.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or there are fewer groups than folds.
+    """
+    y_true, logits, _ = check_arrays(y_true, logits, None)
+    if groups is not None and len(groups) != len(y_true):
+        raise ValueError(f"Got {len(groups)} groups for {len(y_true)} passages.")
+    names = range(len(y_true)) if groups is None else groups
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    if n_folds < 2 or n_repeats < 1 or len(codes) < n_folds:
+        raise ValueError(
+            f"Got {len(codes)} groups, {n_folds} folds and {n_repeats} repeats: "
+            "expected 2 folds or more, a group a fold, and a repeat."
+        )
+    rng = np.random.default_rng(seed)
+    group = np.array([codes[name] for name in names])
+    folds = [(rng.permutation(len(codes)) % n_folds)[group] for _ in range(n_repeats)]
+    scores = [
+        _score_choice(y_true, logits, folds, calibration, tuning)
+        for calibration in CALIBRATIONS
+        for tuning in TUNINGS
+    ]
+    return sorted(scores, key=lambda score: -score.macro_f1)
+
+
+def _score_choice(
+    y_true: np.ndarray,
+    logits: np.ndarray,
+    folds: Sequence[np.ndarray],
+    calibration: str,
+    tuning: str,
+) -> ThresholdScore:
+    f1, losses = [], []
+    for fold in folds:
+        y_prob, y_pred = np.zeros(y_true.shape), np.zeros(y_true.shape)
+        for k in range(fold.max() + 1):
+            fitted, held_out = fold != k, fold == k
+            y_prob[held_out], y_pred[held_out] = _calibrate_and_tune(
+                y_true[fitted], logits[fitted], logits[held_out], calibration, tuning
+            )
+        f1.append(_macro_f1(y_true, y_pred))
+        losses.append(_log_loss(y_true, y_prob))
+    seen = _calibrate_and_tune(y_true, logits, logits, calibration, tuning)[1]
+    return ThresholdScore(
+        calibration=calibration,
+        tuning=tuning,
+        macro_f1=float(np.mean(f1)),
+        macro_f1_std=float(np.std(f1)),
+        seen_macro_f1=_macro_f1(y_true, seen),
+        log_loss=float(np.mean(losses)),
+    )
+
+
+def _calibrate_and_tune(
+    y_true: np.ndarray, logits: np.ndarray, unseen: np.ndarray, calibration: str, tuning: str
+) -> tuple[np.ndarray, np.ndarray]:
+    fitted = fit_calibration(y_true, logits, method=calibration)
+    thresholds = tune_thresholds(y_true, fitted.apply(logits), tuning=tuning)
+    y_prob = fitted.apply(unseen)
+    return y_prob, apply_thresholds(y_prob, thresholds)
+
+
+def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    hits, total = (y_true * y_pred).sum(axis=0), y_true.sum(axis=0) + y_pred.sum(axis=0)
+    return float(np.mean(np.divide(2 * hits, total, out=np.zeros(len(hits)), where=total > 0)))
+
+
+def _log_loss(y_true: np.ndarray, y_prob: np.ndarray) -> float:
+    likelihood = np.where(y_true == 1, y_prob, 1 - y_prob)
+    return float(-np.log(np.clip(likelihood, 1e-6, 1.0)).mean())
