@@ -200,48 +200,56 @@ def nested_threshold_scores(
     group = np.array([codes[name] for name in names])
     folds = [(rng.permutation(len(codes)) % n_folds)[group] for _ in range(n_repeats)]
     scores = [
-        _score_choice(y_true, logits, folds, calibration, tuning)
+        score
         for calibration in CALIBRATIONS
-        for tuning in TUNINGS
+        for score in _score_tunings(y_true, logits, folds, calibration)
     ]
     return sorted(scores, key=lambda score: -score.macro_f1)
 
 
-def _score_choice(
-    y_true: np.ndarray,
-    logits: np.ndarray,
-    folds: Sequence[np.ndarray],
-    calibration: str,
-    tuning: str,
-) -> ThresholdScore:
-    f1, losses = [], []
+def _score_tunings(
+    y_true: np.ndarray, logits: np.ndarray, folds: Sequence[np.ndarray], calibration: str
+) -> list[ThresholdScore]:
+    """Score each tuning after one calibration; `folds` holds a fold number a passage."""
+    f1: dict[str, list[float]] = {tuning: [] for tuning in TUNINGS}
+    losses = []
     for fold in folds:
-        y_prob, y_pred = np.zeros(y_true.shape), np.zeros(y_true.shape)
+        y_prob, y_pred = np.zeros(y_true.shape), {t: np.zeros(y_true.shape) for t in TUNINGS}
         for k in range(fold.max() + 1):
             fitted, held_out = fold != k, fold == k
-            y_prob[held_out], y_pred[held_out] = _calibrate_and_tune(
-                y_true[fitted], logits[fitted], logits[held_out], calibration, tuning
+            y_prob[held_out], marked = _calibrate_and_tune(
+                y_true[fitted], logits[fitted], logits[held_out], calibration
             )
-        f1.append(_macro_f1(y_true, y_pred))
+            for tuning in TUNINGS:
+                y_pred[tuning][held_out] = marked[tuning]
+        for tuning in TUNINGS:
+            f1[tuning].append(_macro_f1(y_true, y_pred[tuning]))
         losses.append(_log_loss(y_true, y_prob))
-    seen = _calibrate_and_tune(y_true, logits, logits, calibration, tuning)[1]
-    return ThresholdScore(
-        calibration=calibration,
-        tuning=tuning,
-        macro_f1=float(np.mean(f1)),
-        macro_f1_std=float(np.std(f1)),
-        seen_macro_f1=_macro_f1(y_true, seen),
-        log_loss=float(np.mean(losses)),
-    )
+    seen = _calibrate_and_tune(y_true, logits, logits, calibration)[1]
+    return [
+        ThresholdScore(
+            calibration=calibration,
+            tuning=tuning,
+            macro_f1=float(np.mean(f1[tuning])),
+            macro_f1_std=float(np.std(f1[tuning])),
+            seen_macro_f1=_macro_f1(y_true, seen[tuning]),
+            log_loss=float(np.mean(losses)),
+        )
+        for tuning in TUNINGS
+    ]
 
 
 def _calibrate_and_tune(
-    y_true: np.ndarray, logits: np.ndarray, unseen: np.ndarray, calibration: str, tuning: str
-) -> tuple[np.ndarray, np.ndarray]:
+    y_true: np.ndarray, logits: np.ndarray, unseen: np.ndarray, calibration: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Probabilities of the unseen passages, and their topics under each tuning."""
     fitted = fit_calibration(y_true, logits, method=calibration)
-    thresholds = tune_thresholds(y_true, fitted.apply(logits), tuning=tuning)
-    y_prob = fitted.apply(unseen)
-    return y_prob, apply_thresholds(y_prob, thresholds)
+    y_prob, y_prob_unseen = fitted.apply(logits), fitted.apply(unseen)
+    y_pred = {
+        tuning: apply_thresholds(y_prob_unseen, tune_thresholds(y_true, y_prob, tuning=tuning))
+        for tuning in TUNINGS
+    }
+    return y_prob_unseen, y_pred
 
 
 def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
