@@ -197,7 +197,8 @@ def _join_compounds(text: str) -> str:
 _HAZM_MAX_CHARS = 2_000
 """hazm's time grows with the square of what it gets (measured on 0.10.0), so it gets pieces."""
 _HAZM_SKIPS = re.compile(
-    r"(\w+://\S+|www\.\S+|\S+@\S+|\S{60,}|[^ " + _ARABIC_SCRIPT + ZWNJ + r"]+)"
+    r"([A-Za-z]\w*://\S+|www\.\S+|[\w.+-]+@\S+|\S{60,}|[^ " + _ARABIC_SCRIPT + ZWNJ + r"]+)",
+    re.ASCII,
 )
 """What hazm would spoil (URLs, e-mails, Latin words, digits, punctuation) or choke on."""
 _HAZM_ROUNDS = 3
@@ -225,7 +226,7 @@ def _cut(text: str) -> list[str]:
 
 
 def _space_by_hazm(piece: str) -> str:
-    core = piece.strip(" ")
+    core = piece.strip(" " + ZWNJ)
     if not core:
         return piece
     spaced = core
