@@ -215,7 +215,7 @@ def _candidates(text: str, missing: Collection[str]) -> Iterator[str]:
     lengths = [segment.count(" ") + 1 for segment in segments]
     for start in range(len(segments)):
         run, n_words = "", 0
-        for segment, length in zip(segments[start:start + 60], lengths[start:], strict=False):
+        for segment, length in zip(segments[start : start + 60], lengths[start:], strict=False):
             n_words += length
             if n_words > MAX_WORDS:
                 break
@@ -227,7 +227,7 @@ def _candidates(text: str, missing: Collection[str]) -> Iterator[str]:
 def _split_segments(text: str) -> Iterator[str]:
     start = 0
     for end in _SEGMENT_END.finditer(text):
-        yield text[start:end.end()]
+        yield text[start : end.end()]
         start = end.end()
     yield text[start:]
 
