@@ -86,7 +86,7 @@ def write_labelled(passages: Iterable[LabelledPassage], path: str | Path) -> Non
                 given = {k: v for k, v in row.items() if k == "topics" or v not in (None, [])}
                 file.write(json.dumps(given, ensure_ascii=False) + "\n")
         else:
-            writer = csv.DictWriter(file, fieldnames=_FIELDS, lineterminator="\n")
+            writer = csv.DictWriter(file, fieldnames=_FIELDS, quoting=csv.QUOTE_ALL)
             writer.writeheader()
             for row in rows:
                 writer.writerow(row | {name: ";".join(row[name]) for name in _LISTS})
@@ -254,6 +254,7 @@ def _read_csv(path: Path, codebook: Codebook) -> Iterator[tuple[Place, LabelledP
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    start = 1
     try:
         columns = reader.fieldnames or ()
         by_topic = "topics" not in columns and set(codebook.names) <= set(columns)
@@ -271,7 +272,7 @@ def _read_csv(path: Path, codebook: Codebook) -> Iterator[tuple[Place, LabelledP
             cells: dict[str, Any] = {key: value for key, value in row.items() if value != ""}
             yield place, passage_from_dict(cells | {"topics": topics}, codebook, where=place)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+        raise DataError(f"{path}:{start}: not CSV: {error}") from error
 
 
 def _topic_columns(row: dict[str, str], codebook: Codebook, place: Place) -> list[str]:
