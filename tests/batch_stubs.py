@@ -87,7 +87,7 @@ def write_articles(path: Path, n_articles: int, *, n_sentences=6, first=0) -> Pa
                 "id": f"article-{number:06d}",
                 "title": f"Title {number}",
                 "date": f"2023-{number % 12 + 1:02d}-15",
-                "text": "\n".join(paragraphs),
+                "text": "\n\n".join(paragraphs),
             }
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
     return path

@@ -1,0 +1,390 @@
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from batch_stubs import save_lexicon_model, write_articles
+
+import relclass.parts
+from relclass.errors import ConfigError, DataError
+from relclass.jobs import Job, Workforce, choose_workforce, run_job
+from relclass.loading import model_reference
+from relclass.passages import PassageSettings
+from relclass.writers import SUFFIXES
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_lexicon_model(tmp_path / "model")
+
+
+@pytest.fixture
+def job(tmp_path, model):
+    """Twenty parts or so, a broken line among them."""
+    path = write_articles(tmp_path / "a.jsonl", 60)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write('{"id": "cut", "text": "half a li\n')
+    other = write_articles(tmp_path / "b.jsonl", 40, first=60)
+    return Job(
+        files=(str(path), str(other)),
+        output=tmp_path / "out.jsonl",
+        model=model_reference(model),
+        chunk_chars=3000,
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(n_parts):
+    """Give a callback that stands for a kill once so many new parts are written."""
+    left = n_parts
+
+    def on_part(part, is_new):
+        nonlocal left
+        left -= is_new
+        if left < 0:
+            raise Interrupted
+
+    return on_part
+
+
+def interrupt(job, n_parts=3, **options):
+    with pytest.raises(Interrupted):
+        run_job(job, on_part=interrupt_after(n_parts), **options)
+    assert not job.output.exists()
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def test_every_passage_is_written_once_and_the_counts_agree(job):
+    report = run_job(job)
+    rows = read_rows(job.output)
+    assert len(rows) == len({row["passage_id"] for row in rows}) == report.n_written == 600
+    assert (report.n_read, report.n_articles, report.n_rejects) == (101, 100, 1)
+    assert [row["article_id"] for row in rows[::6]] == [f"article-{n:06d}" for n in range(100)]
+    (reject,) = read_rows(job.rejects)
+    assert reject["file"] == job.files[0] and reject["line"] == 61
+    assert reject["raw"].startswith('{"id": "cut"')
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_interrupted_job_gives_the_same_bytes(job, tmp_path, suffix):
+    whole = replace(job, output=tmp_path / f"whole{suffix}")
+    broken = replace(job, output=tmp_path / f"broken{suffix}")
+    run_job(whole)
+    for n_parts in (0, 1, 4):
+        interrupt(broken, n_parts)
+    old = []
+    report = run_job(broken, on_part=lambda part, is_new: old.append(part) if not is_new else None)
+    assert len(old) >= 5
+    assert broken.output.read_bytes() == whole.output.read_bytes()
+    assert broken.rejects.read_bytes() == whole.rejects.read_bytes()
+    assert report == run_job_again(whole, was_done=False)
+
+
+def run_job_again(job, *, was_done):
+    return replace(run_job(job), was_done=was_done)
+
+
+@pytest.mark.parametrize("unit", ["passage", "article"])
+def test_two_workers_give_the_same_bytes_as_one(job, tmp_path, unit):
+    one = replace(job, output=tmp_path / "one.jsonl", unit=unit)
+    two = replace(job, output=tmp_path / "two.jsonl", unit=unit)
+    assert run_job(one) == run_job(two, Workforce(n_workers=2))
+    assert one.output.read_bytes() == two.output.read_bytes()
+
+
+def test_the_size_of_parts_does_not_change_what_is_in_them(job, tmp_path):
+    other = replace(job, output=tmp_path / "other.jsonl", chunk_chars=20_000)
+    run_job(job)
+    run_job(other)
+    assert job.output.read_bytes() == other.output.read_bytes()
+
+
+def test_only_the_counts_stay_in_the_run_folder(job):
+    run_job(job)
+    assert sorted(path.name for path in job.run_dir.iterdir()) == ["done.json", "job.json", "lock"]
+
+
+def test_the_same_job_again_says_done_and_does_nothing(job):
+    first = run_job(job)
+    before = job.output.stat().st_mtime_ns
+    again = run_job(job)
+    assert again == replace(first, was_done=True)
+    assert job.output.stat().st_mtime_ns == before
+
+
+def test_a_finished_job_whose_output_is_gone_is_done_again(job):
+    first = run_job(job)
+    content = job.output.read_bytes()
+    job.output.unlink()
+    assert run_job(job) == first
+    assert job.output.read_bytes() == content
+
+
+def test_a_finished_output_that_was_changed_is_not_called_done(job):
+    run_job(job)
+    with job.output.open("a") as stream:
+        stream.write("\n")
+    with pytest.raises(ConfigError, match=r"out\.jsonl was changed since this job wrote it"):
+        run_job(job)
+    assert run_job(job, overwrite=True).was_done is False
+
+
+def test_a_file_that_is_no_output_of_ours_is_not_replaced(job):
+    job.output.write_text("precious")
+    with pytest.raises(ConfigError, match=r"out\.jsonl is there already.*--overwrite"):
+        run_job(job)
+    assert job.output.read_text() == "precious"
+    run_job(job, overwrite=True)
+    assert len(read_rows(job.output)) == 600
+
+
+def test_overwriting_goes_on_with_its_own_interrupted_run(job):
+    job.output.write_text("precious")
+    with pytest.raises(Interrupted):
+        run_job(job, overwrite=True, on_part=interrupt_after(3))
+    assert job.output.read_text() == "precious"
+    old = []
+    run_job(job, overwrite=True, on_part=lambda part, is_new: old.append(is_new))
+    assert old.count(False) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unit": "article"}, "the option unit was passage, now article"),
+        ({"device": "cuda"}, "the option device was cpu, now cuda"),
+        ({"chunk_chars": 4000}, "the option chunk_chars was 3000, now 4000"),
+        (
+            {"passages": PassageSettings(max_chars=900)},
+            r"the option passages\.max_chars was 1200, now 900",
+        ),
+    ],
+)
+def test_other_options_on_resume_are_named(job, change, message):
+    interrupt(job)
+    with pytest.raises(ConfigError, match=f"unfinished run of another job: {message}"):
+        run_job(replace(job, **change))
+
+
+def test_another_model_on_resume_is_named(job, tmp_path):
+    interrupt(job)
+    words = {"security": "a", "transit": "b", "energy": "c", "karabakh": "d"}
+    other = save_lexicon_model(tmp_path / "other", name="other", words=words)
+    with pytest.raises(ConfigError, match=r"the model was tiny \(\w{12}\), now other \(\w{12}\)"):
+        run_job(replace(job, model=model_reference(other)))
+
+
+def test_a_model_trained_anew_under_the_same_name_is_another_model(job, model, tmp_path):
+    interrupt(job)
+    words = {"security": "a", "transit": "b", "energy": "c", "karabakh": "d"}
+    save_lexicon_model(tmp_path / "model", words=words)
+    with pytest.raises(ConfigError, match=r"the model was tiny \(\w{12}\), now tiny \(\w{12}\)"):
+        run_job(replace(job, model=model_reference(model)))
+
+
+def test_another_version_of_relclass_on_resume_is_named(job, monkeypatch):
+    interrupt(job)
+    monkeypatch.setattr("relclass.__version__", "99.0")
+    with pytest.raises(ConfigError, match=r"relclass was \d+\.\d+\.\d+, now 99\.0"):
+        run_job(job)
+
+
+def test_an_input_that_grew_is_named(job):
+    interrupt(job)
+    write_articles(job.output.with_name("b.jsonl"), 41, first=60)
+    with pytest.raises(DataError, match=r"b\.jsonl: the input changed: it has \d+ bytes, and had"):
+        run_job(job)
+
+
+def test_an_input_that_was_written_to_is_named(job):
+    interrupt(job)
+    os.utime(job.files[1], ns=(0, 0))
+    with pytest.raises(DataError, match=r"b\.jsonl: the input changed: it was written to since"):
+        run_job(job)
+
+
+def test_an_input_that_came_or_went_is_named(job, tmp_path):
+    interrupt(job)
+    with pytest.raises(DataError, match=r"b\.jsonl: .* it is no longer among the inputs"):
+        run_job(replace(job, files=job.files[:1]))
+    new = write_articles(tmp_path / "c.jsonl", 1, first=500)
+    with pytest.raises(DataError, match=r"c\.jsonl: .* it was not among them"):
+        run_job(replace(job, files=(*job.files, str(new))))
+    with pytest.raises(DataError, match="another order"):
+        run_job(replace(job, files=job.files[::-1]))
+
+
+def test_an_input_that_changes_while_it_is_read_is_named(job):
+    def touch(part, is_new):
+        os.utime(job.files[0], ns=(0, 0))
+
+    with pytest.raises(DataError, match=r"a\.jsonl: the input changed"):
+        run_job(job, on_part=touch)
+    assert not job.output.exists()
+
+
+def test_an_output_that_would_overwrite_an_input_is_refused(job):
+    with pytest.raises(ConfigError, match=r"a\.jsonl is an input, and the output would be written"):
+        run_job(replace(job, output=job.output.with_name("a.jsonl")), overwrite=True)
+
+
+def test_two_processes_do_not_write_one_output(job):
+    def run_inside(part, is_new):
+        run_job(job)
+
+    with pytest.raises(ConfigError, match="another process is writing this output"):
+        run_job(job, on_part=run_inside)
+
+
+def test_fail_fast_stops_at_the_refused_record_and_keeps_what_is_done(job):
+    with pytest.raises(DataError, match=r"a\.jsonl:61: "):
+        run_job(job, fail_fast=True)
+    assert not job.output.exists()
+    old = []
+    assert run_job(job, on_part=lambda part, is_new: old.append(is_new)).n_rejects == 1
+    assert old.count(False) > 3
+
+
+def test_a_damaged_part_is_made_anew(job):
+    interrupt(job, 5)
+    part = job.run_dir / "parts" / "part-000002.data"
+    content = part.read_bytes()
+    part.write_bytes(content[:-10])
+    with pytest.raises(DataError, match=r"part-000002\.data: not what was written there"):
+        run_job(job)
+    assert run_job(job).n_written == 600
+    assert content in job.output.read_bytes()
+
+
+def test_no_articles_give_an_empty_output(job, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    report = run_job(replace(job, files=(str(empty),), output=tmp_path / "none.csv"))
+    assert report.n_written == 0
+    assert (tmp_path / "none.csv").read_text().startswith("article_id,passage_id,")
+
+
+def test_the_rejects_of_a_run_that_was_overwritten_do_not_stay(job):
+    run_job(job)
+    assert job.rejects.exists()
+    run_job(replace(job, files=job.files[1:]), overwrite=True)
+    assert not job.rejects.exists()
+
+
+def test_an_article_that_utf_8_cannot_hold_is_a_reject(job, tmp_path):
+    path = tmp_path / "half.jsonl"
+    path.write_text('{"id": "x", "text": "a long enough text with \\ud83d half a pair"}\n')
+    report = run_job(replace(job, files=(str(path),)))
+    assert (report.n_articles, report.n_rejects) == (0, 1)
+    assert read_rows(job.rejects)[0]["line"] == 1
+
+
+@pytest.mark.parametrize("where", ["part", "end"])
+def test_a_full_disk_is_named_and_what_is_done_is_kept(job, monkeypatch, where):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        if where == "part":
+            calls = iter(range(100))
+            sync = os.fsync
+            patch.setattr(
+                relclass.parts.os, "fsync", lambda n: full() if next(calls) > 8 else sync(n)
+            )
+        else:
+            patch.setattr("relclass.jobs.join_parts", full)
+        with pytest.raises(DataError, match=r"no space left on the disk.*same command again"):
+            run_job(job)
+    assert not list((job.run_dir / "parts").glob("*.tmp"))
+    old = []
+    assert run_job(job, on_part=lambda part, is_new: old.append(is_new)).n_written == 600
+    assert old.count(False) >= 3
+
+
+def test_small_jobs_stay_in_one_process_and_threads_share_the_cores(job, monkeypatch):
+    monkeypatch.setattr("relclass.jobs.available_cores", lambda: 8)
+    assert choose_workforce(job) == Workforce("local", 1, 8)
+    assert choose_workforce(job, n_workers=4) == Workforce("local", 4, 2)
+    assert choose_workforce(job, n_workers=20).n_threads == 1
+    monkeypatch.setattr("relclass.jobs._SMALL_JOB_BYTES", 10)
+    assert choose_workforce(job) == Workforce("local", 8, 1)
+    assert choose_workforce(replace(job, device="cuda")).n_workers == 1
+
+
+# --- kill -9 ---
+
+RUN = """
+import sys
+from pathlib import Path
+from relclass.jobs import Job, Workforce, run_job
+from relclass.loading import model_reference
+
+if __name__ == "__main__":
+    model, output, n_workers, *files = sys.argv[1:]
+    job = Job(tuple(files), Path(output), model_reference(model), chunk_chars=2500)
+    print("ready", flush=True)
+    report = run_job(job, Workforce(n_workers=int(n_workers)))
+    print(report.n_written, flush=True)
+"""
+
+
+def kill_and_resume(tmp_path, model, *, n_kills, n_workers, suffix=".jsonl"):
+    """Kill a job at random moments until that many kills were dealt, then let it finish."""
+    files = [str(write_articles(tmp_path / "a.jsonl", 300))]
+    with open(files[0], "a", encoding="utf-8") as stream:
+        stream.write("broken\n")
+    files.append(str(write_articles(tmp_path / "b.jsonl", 300, first=300)))
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    whole, broken = tmp_path / f"whole{suffix}", tmp_path / f"broken{suffix}"
+
+    def command(output):
+        return [sys.executable, str(script), model, str(output), str(n_workers), *files]
+
+    began = time.monotonic()
+    subprocess.run(command(whole), check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    moments = random.Random(0)
+    n_states = set()
+    for _ in range(n_kills):
+        process = subprocess.Popen(
+            command(broken), stdout=subprocess.PIPE, start_new_session=True, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()  # "ready": the imports are over
+        time.sleep(moments.uniform(0, seconds / n_kills))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        n_states.add(len(list((tmp_path / f"broken{suffix}.run").glob("parts/*.json"))))
+    done = subprocess.run(command(broken), check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["ready", "3600"]
+    assert broken.read_bytes() == whole.read_bytes()
+    rejects = [path.with_name(path.name + ".rejects.jsonl") for path in (broken, whole)]
+    assert rejects[0].read_bytes() == rejects[1].read_bytes() != b""
+    return n_states
+
+
+def test_killed_three_times_the_result_is_that_of_an_unbroken_run(tmp_path, model):
+    kill_and_resume(tmp_path, model, n_kills=3, n_workers=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_workers", "suffix"), [(1, ".parquet"), (2, ".jsonl.gz")])
+def test_killed_twenty_times_the_result_is_that_of_an_unbroken_run(
+    tmp_path, model, n_workers, suffix
+):
+    n_states = kill_and_resume(tmp_path, model, n_kills=20, n_workers=n_workers, suffix=suffix)
+    assert len(n_states) > 3  # the kills fell at different stages

@@ -1,0 +1,97 @@
+import datetime
+import io
+import re
+
+import pytest
+from batch_stubs import SENTENCES, TOPICS, make_classifier
+from rich.console import Console
+
+from relclass.predict import label_articles
+from relclass.records import Article
+from relclass.summary import ErrorRates, summarize
+from relclass.tables import print_article, print_article_topics, summary_table
+
+ARTICLE = Article(
+    "fa-1",
+    "\n".join(SENTENCES[:5]),
+    title="دیدار وزیران در کنار دریا",
+    date=datetime.date(2023, 5, 3),
+    source="خبرگزاری ساحل",
+)
+
+
+def printed(article=ARTICLE, *, is_terminal=False, show=print_article, width=90):
+    (predictions,) = label_articles([article], make_classifier())
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=is_terminal, width=width, highlight=False)
+    show(console, article, predictions, TOPICS)
+    return stream.getvalue()
+
+
+def test_title_date_and_source_stand_above_the_passages_with_their_topics():
+    lines = printed().splitlines()
+    assert lines[0].strip() == ARTICLE.title
+    assert lines[1] == "fa-1 · 2023-05-03 · خبرگزاری ساحل"
+    assert re.match(r" +1 +transit +\d\d % +The railway", lines[2])
+
+
+def test_a_passage_without_a_topic_says_so():
+    (line,) = (line for line in printed().splitlines() if "ministers went home" in line)
+    assert re.match(r" +5 +– +Nothing", line)
+
+
+@pytest.mark.parametrize("width", [40, 60, 90, 200])
+def test_no_word_of_a_passage_is_lost_in_the_wrapping(width):
+    words = re.sub(r"[\u2068\u2069]", "", printed(width=width, is_terminal=False)).split()
+    for sentence in SENTENCES[:5]:
+        assert [w for w in sentence.split() if w not in words] == []
+
+
+def test_on_a_terminal_each_line_of_text_is_isolated_by_itself():
+    for line in printed(is_terminal=True, width=60).splitlines():
+        assert line.count("\u2068") == line.count("\u2069")
+    assert "\u2068دیدار" in printed(is_terminal=True)
+
+
+def test_in_a_pipe_the_text_carries_no_isolates():
+    assert "\u2068" not in printed(is_terminal=False)
+
+
+def test_persian_stands_to_the_right_and_english_to_the_left():
+    lines = printed(width=120).splitlines()
+    (english,) = (line for line in lines if "The railway" in line)
+    (persian,) = (line for line in lines if "وزیر نفت" in line)
+    assert re.search(r"%  +The", english) and english.index("The") < 30
+    assert persian.index("وزیر") > 40
+
+
+def test_what_could_steer_the_terminal_is_left_out():
+    hostile = "\x1b[2J\x1b]0;owned\x07 railway \u202e reversed \u2066 text that is long enough here"
+    output = printed(Article("x\x1b[31m", hostile, title="t\x1b[5m"))
+    assert not set("\x1b\x07\u202e\u2066") & set(output)
+    assert "railway" in output
+
+
+def test_a_lone_surrogate_does_not_stop_the_table():
+    output = printed(Article("x", "a half \ud83d of a pair, in a sentence of some words"))
+    assert "of a pair" in output
+
+
+def test_an_article_without_a_passage_says_why():
+    assert "nothing but page furniture" in printed(Article("x", ""))
+
+
+def test_topics_of_an_article_come_with_the_number_of_passages():
+    output = printed(show=print_article_topics)
+    assert "transit in 1 of 5 passages" in output
+    assert "no topic" in printed(Article("x", SENTENCES[4]), show=print_article_topics)
+
+
+def test_a_summary_has_a_row_a_group_and_the_corrected_share_after_an_arrow():
+    (predictions,) = label_articles([ARTICLE], make_classifier())
+    rates = {"transit": ErrorRates(0.9, 0.95)}
+    stream = io.StringIO()
+    console = Console(file=stream, width=160)
+    console.print(summary_table(summarize(predictions, error_rates=rates)))
+    (line,) = (line for line in stream.getvalue().splitlines() if "fa-1" in line)
+    assert re.search(r"20 \(4–62\) → 18 \(0–68\)", line)
