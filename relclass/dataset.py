@@ -197,8 +197,8 @@ def to_hf(dataset: Dataset) -> datasets.DatasetDict:
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets", "train") from error
-    text, texts = datasets.Value("string"), datasets.List(datasets.Value("string"))
-    labels = datasets.List(datasets.Value("float32"), length=len(dataset.codebook.names))
+    text, texts = datasets.Value("string"), datasets.Sequence(datasets.Value("string"))
+    labels = datasets.Sequence(datasets.Value("float32"), length=len(dataset.codebook.names))
     kinds = {"topics": texts, "unsure": texts, "scraped": datasets.Value("bool")}
     columns = LabelledPassage.__dataclass_fields__
     features = datasets.Features(
@@ -212,7 +212,8 @@ def to_hf(dataset: Dataset) -> datasets.DatasetDict:
             passage_to_dict(passage) | {"labels": row}
             for passage, row in zip(part, y_true.tolist(), strict=True)
         ]
-        tables[split] = datasets.Dataset.from_list(rows, features=features)
+        by_column = {name: [row[name] for row in rows] for name in features}
+        tables[split] = datasets.Dataset.from_dict(by_column, features=features)
     return datasets.DatasetDict(tables)
 
 
