@@ -73,9 +73,7 @@ def write_label_studio(
     _write_json(path, tasks)
 
 
-def read_label_studio(
-    path: str | Path, codebook: Codebook
-) -> dict[str, list[LabelledPassage]]:
+def read_label_studio(path: str | Path, codebook: Codebook) -> dict[str, list[LabelledPassage]]:
     """Read a Label Studio export (JSON or JSON-MIN).
 
     Returns
@@ -195,9 +193,7 @@ def guess_format(path: str | Path) -> Format:
     return "labelled"
 
 
-def _label_studio_rows(
-    task: Mapping[str, Any], where: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _label_studio_rows(task: Mapping[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if "data" not in task:  # JSON-MIN: one flat object an annotation
         row = {key: task[key] for key in _FIELDS if key in task}
         choices = task.get(_CHOICES)
@@ -210,12 +206,15 @@ def _label_studio_rows(
         raise DataError(f"{where}: 'data' must be an object, got {type(data).__name__}")
     base = {key: data[key] for key in _FIELDS if key in data}
     for annotation in task.get("annotations") or []:
-        if annotation.get("was_cancelled"):
-            continue
-        topics: list[str] = []
-        for result in annotation.get("result") or []:
-            if result.get("type") == "choices":
-                topics += result.get("value", {}).get("choices", [])
+        try:
+            if annotation.get("was_cancelled"):
+                continue
+            topics: list[str] = []
+            for result in annotation.get("result") or []:
+                if result["type"] == "choices":
+                    topics += result["value"]["choices"]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{where}: not an annotation: {annotation!r:.80}") from error
         yield _annotator(annotation.get("completed_by")), base | {"topics": topics}
 
 
