@@ -102,7 +102,9 @@ def read_block_file(path: Path) -> BlockFile:
 
 
 def _parse(raw: bytes) -> BlockFile:
-    shape = struct.unpack_from("<7i", raw, 8)
+    hidden, n_layers, n_heads, intermediate, vocab, positions, token_types = struct.unpack_from(
+        "<7i", raw, 8
+    )
     (eps,) = struct.unpack_from("<f", raw, 36)
     n_pieces, _bos, _eos, pad, _unk = struct.unpack_from("<5i", raw, 44)
     (piece_bytes,) = struct.unpack_from("<Q", raw, 64)
@@ -120,7 +122,18 @@ def _parse(raw: bytes) -> BlockFile:
         count, start, n_bytes = struct.unpack_from("<IQQ", raw, offset + 1)
         offset += 21
         tensors[name] = _values(raw[start : start + n_bytes], kind, count)
-    return BlockFile(*shape, eps, pad, tensors)
+    return BlockFile(
+        hidden_size=hidden,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        intermediate_size=intermediate,
+        vocab_size=vocab,
+        max_positions=positions,
+        n_token_types=token_types,
+        layer_norm_eps=eps,
+        pad_token_id=pad,
+        tensors=tensors,
+    )
 
 
 def _values(raw: bytes, kind: int, count: int) -> np.ndarray:

@@ -100,7 +100,9 @@ def _first_line(error: Exception) -> str:
 
 def _check_directory(path: Path) -> None:
     if not (path / "config.json").is_file():
-        raise ConfigError(f"model.encoder: {path} holds no config.json; give a checkpoint {_WAY_OUT}")
+        raise ConfigError(
+            f"model.encoder: {path} holds no config.json; give a checkpoint {_WAY_OUT}"
+        )
     weights = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
     if not weights:
         others = ", ".join(sorted(found.name for found in path.iterdir())) or "nothing"

@@ -15,20 +15,28 @@ import numpy as np
 
 from relclass.config import TransformerSettings
 from relclass.errors import ConfigError, MissingExtraError
+from relclass.examples import Examples
 from relclass.models.network import (
-    Network,
     build_network,
     merge_adapters,
     parameter_groups,
 )
 from relclass.models.transformer import TransformerScorer
-from relclass.models.windows import WindowRule, make_windows, pad
+from relclass.models.windows import pad
+from relclass.run_folder import DEFAULT_OPTIONS, RunOptions
 
 try:
     import torch
     from datasets import Dataset
     from torch import Tensor, nn
-    from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import (
+        EarlyStoppingCallback,
+        PrinterCallback,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        set_seed,
+    )
 except ImportError as error:  # the Trainer cannot be subclassed without it
     raise MissingExtraError(str(error.name), "train") from error
 
@@ -40,59 +48,27 @@ _MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Passages to fit on, normalised.
-
-    Parameters
-    ----------
-    texts : the passages, after `normalize`.
-    y_true : shape (n_passages, n_topics), float in [0, 1]; soft targets are welcome.
-    weights : shape (n_passages, n_topics), of each label in the loss, 0 or more.
-    """
-
-    texts: list[str]
-    y_true: np.ndarray
-    weights: np.ndarray
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; nothing here belongs to the published config.
-
-    Parameters
-    ----------
-    device : "auto", "cpu" or "cuda".
-    resume : go on from the last complete checkpoint in the run folder.
-    checkpoint_steps : save every so many steps as well as after each epoch's evaluation;
-        None saves after each epoch only.
-    max_steps : stop after so many steps (a smoke run); None runs the config's epochs.
-    use_tensorboard : log to `checkpoints/runs`.
-    """
-
-    device: str = "auto"
-    resume: bool = True
-    checkpoint_steps: int | None = None
-    max_steps: int | None = None
-    use_tensorboard: bool = False
-
-
-def finetune(
-    train: Examples,
-    validation: Examples,
-    topics: tuple[str, ...],
-    settings: TransformerSettings,
-    *,
-    work_dir: Path,
-    seed: int,
-    options: RunOptions = RunOptions(),
-) -> TransformerScorer:
-    """Fine-tune a pretrained encoder and its new head.
+class FineTuning:
+    """What is fitted, and where its checkpoints go.
 
     Parameters
     ----------
     validation : gives the macro-F1 at 0.5 of each epoch, by which early stopping chooses.
     topics : names in codebook order.
     work_dir : gets the checkpoints and, with TensorBoard, the logs.
+    """
+
+    train: Examples
+    validation: Examples
+    topics: tuple[str, ...]
+    work_dir: Path
+    seed: int = 0
+
+
+def finetune(
+    task: FineTuning, settings: TransformerSettings, *, options: RunOptions = DEFAULT_OPTIONS
+) -> TransformerScorer:
+    """Fine-tune a pretrained encoder and its new head.
 
     Returns
     -------
@@ -104,25 +80,24 @@ def finetune(
         If the loss stops being a number, the memory does not suffice, or a setting does not fit
         the machine or the encoder; the message names the key to change.
     """
-    from transformers import set_seed
-
-    set_seed(seed)
+    set_seed(task.seed)
     device = resolve_device(options.device)
-    network, tokenizer = build_network(settings, topics, device=device)
-    network.set_priors(_prior_logits(train))
+    network, tokenizer = build_network(settings, task.topics, device=device)
+    network.set_priors(_prior_logits(task.train))
     scorer = TransformerScorer.wrap(network, tokenizer, settings)
     trainer = _TopicTrainer(
         scorer=scorer,
         settings=settings,
-        positive_weight=_positive_weight(train, settings),
+        positive_weight=_positive_weight(task.train, settings),
         model=network,
-        args=_training_arguments(settings, work_dir, seed=seed, device=device, options=options),
-        train_dataset=_to_dataset(train, scorer),
-        eval_dataset=_to_dataset(validation, scorer),
+        args=_training_arguments(task, settings, device=device, options=options),
+        train_dataset=_to_dataset(task.train, scorer),
+        eval_dataset=_to_dataset(task.validation, scorer),
         compute_metrics=_macro_f1,
         callbacks=_callbacks(settings),
     )
-    checkpoint = last_checkpoint(work_dir) if options.resume else None
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(task.work_dir) if options.resume else None
     if checkpoint is not None:
         logger.info("resuming from %s", checkpoint)
     _run(trainer, settings, checkpoint)
@@ -189,14 +164,14 @@ def choose_precision(precision: str, device: str) -> str:
 
 
 def _training_arguments(
-    settings: TransformerSettings, work_dir: Path, *, seed: int, device: str, options: RunOptions
+    task: FineTuning, settings: TransformerSettings, *, device: str, options: RunOptions
 ) -> TrainingArguments:
     precision = choose_precision(settings.precision, device)
     stops_early = settings.early_stopping_patience is not None
     strategy = "epoch" if options.checkpoint_steps is None else "steps"
     steps = options.checkpoint_steps or 500
     return TrainingArguments(
-        output_dir=str(work_dir),
+        output_dir=str(task.work_dir),
         num_train_epochs=settings.epochs,
         max_steps=-1 if options.max_steps is None else options.max_steps,
         per_device_train_batch_size=settings.batch_size,
@@ -209,7 +184,7 @@ def _training_arguments(
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=device == "cpu",
-        seed=seed,
+        seed=task.seed,
         eval_strategy=strategy,
         eval_steps=steps,
         save_strategy=strategy,
@@ -229,7 +204,7 @@ def _training_arguments(
 
 
 def _callbacks(settings: TransformerSettings) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [_MarkComplete()]
+    callbacks: list[TrainerCallback] = [_MarkComplete(), _LogFigures()]
     if settings.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
     return callbacks
@@ -242,6 +217,14 @@ class _MarkComplete(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / _COMPLETE).write_text("", encoding="utf-8")
+
+
+class _LogFigures(TrainerCallback):  # type: ignore[misc]
+    """Send the Trainer's figures to our logger, where it would print them."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **arguments: Any) -> None:
+        if state.is_world_process_zero:
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, arguments["logs"])
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
@@ -330,7 +313,8 @@ class LengthSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.lengths))
         mega = self.batch_size * _MEGA_BATCH
-        batches, short = [], []
+        batches: list[np.ndarray] = []
+        short: list[np.ndarray] = []
         for start in range(0, len(order), mega):
             part = order[start : start + mega]
             part = part[np.argsort(self.lengths[part], kind="stable")]

@@ -108,9 +108,7 @@ def build_network(
     source = find_encoder(settings.encoder)
     attention = choose_attention(settings.attention, device)
     tokenizer = load_tokenizer(source)
-    network = load_network(
-        source, settings, topics, attention=attention, new_head=True
-    )
+    network = load_network(source, settings, topics, attention=attention, new_head=True)
     config = network.encoder.config
     check_vocabulary(settings.encoder, n_pieces=len(tokenizer), n_embeddings=config.vocab_size)
     _check_max_length(settings, config)

@@ -1,0 +1,95 @@
+"""Commands that make models: train and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML of configs/, or your own.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: section.key=value.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder [default: runs/NAME].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option(help="Go on where a killed run of the same config stopped.")
+    ] = True,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(min=1, help="Save every N steps instead of each epoch.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after N steps: a smoke run.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to TensorBoard.")] = False,
+    soft_targets: Annotated[
+        Path | None, typer.Option(help="JSON of passage id to targets in [0, 1].")
+    ] = None,
+) -> None:
+    """Fit a model from a config; on several GPUs: accelerate launch scripts/train.py CONFIG."""
+    from relclass.config import load_config
+    from relclass.examples import read_soft_targets
+    from relclass.run_folder import MODEL, RunOptions, is_main_process
+    from relclass.training import train as run
+
+    settings = load_config(config, overrides or ())
+    run_dir = out if out is not None else Path("runs") / settings.name
+    options = RunOptions(
+        checkpoint_steps=checkpoint_steps, max_steps=max_steps, use_tensorboard=tensorboard
+    )
+    soft = None if soft_targets is None else read_soft_targets(soft_targets)
+    classifier = run(
+        settings, run_dir, device=device, resume=resume, options=options, soft_targets=soft
+    )
+    if is_main_process():
+        _print_metrics(classifier.card["metrics"])
+        print(f"model: {run_dir / MODEL}")
+
+
+def _print_metrics(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("split", "origin", "passages", "macro-F1", "mean AP", title="results")
+    for split, origins in metrics.items():
+        for origin, figures in origins.items():
+            overall = figures["overall"]
+            table.add_row(
+                split,
+                origin,
+                f"{figures['n_passages']:,}",
+                f"{overall['macro_f1']:.3f}",
+                f"{overall['macro_average_precision']:.3f}",
+            )
+    Console().print(table)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder of the kind transformer.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(help="Texts to trim the vocabulary by (.txt, .jsonl); none keeps it whole."),
+    ] = None,
+    max_pieces: Annotated[
+        int | None, typer.Option(min=1, help="Pieces to keep at most, the commonest first.")
+    ] = None,
+) -> None:
+    """Export a fine-tuned transformer to int8 ONNX, which needs no torch."""
+    from relclass.models.export import ExportSettings, export_classifier
+
+    settings = ExportSettings(corpus=tuple(corpus or ()), max_pieces=max_pieces)
+    sizes = export_classifier(model, out, settings)
+    for name, n_bytes in sizes.items():
+        print(f"{name}: {n_bytes / 1e6:.1f} MB")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the command line."""
+    app.command()(train)
+    app.command()(export)
