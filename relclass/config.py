@@ -190,7 +190,10 @@ def _known_keys() -> set[str]:
 
 
 def _explain(problem: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+    loc = problem["loc"]
+    if loc[0] == "model" and len(loc) > 2:
+        loc = (loc[0], *loc[2:])  # pydantic puts the kind between the section and the key
+    place = ".".join(str(part) for part in loc)
     if problem["type"] == "extra_forbidden":
         hint = did_you_mean(str(problem["loc"][-1]), _known_keys())
         return f"unknown key {place!r}{hint}"

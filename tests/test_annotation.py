@@ -50,7 +50,7 @@ many = st.lists(
      ("p.csv", "labelled")],
 )  # fmt: skip
 @given(passages=many)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_passages_survive_every_layout(name, layout, passages, tmp_path_factory):
     path = tmp_path_factory.mktemp("annotation") / name
     write_annotations(passages, path, format=layout)

@@ -63,7 +63,7 @@ labelled_passages = st.builds(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(passages=st.lists(labelled_passages, max_size=3, unique_by=lambda p: p.passage_id))
 def test_what_is_written_is_read_back(suffix, passages, tmp_path_factory):
     path = tmp_path_factory.mktemp("labelled") / f"passages{suffix}"
@@ -195,6 +195,7 @@ def test_places_without_labelled_passages_are_refused(tmp_path):
         write_labelled([], tmp_path / "a.txt")
 
 
+@settings(max_examples=50, deadline=None)
 @given(labelled_passages)
 def test_a_passage_survives_its_dict(passage):
     row = json.loads(json.dumps(passage_to_dict(passage)))
