@@ -253,7 +253,5 @@ def _disagreements(
         disputed = tuple(t for t in codebook.names if 0 < counts[t] < len(rows))
         if disputed:
             first = next(iter(rows.values()))
-            found.append(
-                Disagreement(passage_id, first.language, first.text, topics, disputed)
-            )
+            found.append(Disagreement(passage_id, first.language, first.text, topics, disputed))
     return found

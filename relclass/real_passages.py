@@ -169,8 +169,10 @@ def join_texts(
 
 def _label(record: dict[str, Any], codebook: Codebook, place: str) -> RealLabel:
     identity, language = record["id"], record["lang"]
-    if not isinstance(identity, str) or len(identity) != 12 or set(identity) - set(
-        "0123456789abcdef"
+    if (
+        not isinstance(identity, str)
+        or len(identity) != 12
+        or set(identity) - set("0123456789abcdef")
     ):
         raise DataError(
             f"{place}: expected an id of 12 hexadecimal digits (of the text's SHA-1), "

@@ -251,13 +251,15 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for column in columns:
         is_number = all(row[columns.index(column)][:1].isdigit() for row in rows)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(title, style="bold")
+    console.print(table)
 
 
 def _print_findings(title: str, findings: Sequence[Finding], texts: dict[str, str]) -> None:
