@@ -16,8 +16,8 @@ from relclass.records import Article, Passage
 
 Bounds = tuple[int, int]
 
-_LINE = re.compile(r"[^\n\r\v\f\x85\u2028\u2029]+")
-_LINE_END = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
+_LINE = re.compile(r"[^\n\r\v\f\u2028\u2029]+")
+_LINE_END = re.compile(r"\r\n|[\n\r\v\f\u2028\u2029]")
 
 # A stop ends a sentence when it is not part of a number, an initial or an abbreviation. Scraped
 # Persian and Arabic often lose the space behind it, so a letter of theirs may follow at once.
