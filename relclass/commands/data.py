@@ -98,7 +98,11 @@ def check(
     passages = dataset.passages
     y_prob = predict_out_of_fold(passages, dataset.codebook) if label_errors else None
     report = check_data(
-        passages, dataset.codebook, splits=dataset.splits, y_prob=y_prob, max_words=max_words
+        passages,
+        dataset.codebook,
+        splits=dataset.splits.tolist(),
+        y_prob=y_prob,
+        max_words=max_words,
     )
     texts = {passage.passage_id: passage.text for passage in passages}
     for kind, count in report.counts.items():
@@ -234,7 +238,7 @@ def _settings(
         "splits": splits,
         "codebook": codebook,
     }
-    return DataSettings(**{key: value for key, value in given.items() if value is not None})
+    return DataSettings.model_validate({k: v for k, v in given.items() if v is not None})
 
 
 def _format(path: Path, name: _FormatName, *, is_new: bool = False) -> Format:
