@@ -184,9 +184,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     yield from _option_differences(before["options"], now["options"], "")
 
 
-def _option_differences(
-    before: dict[str, Any], now: dict[str, Any], prefix: str
-) -> Iterator[str]:
+def _option_differences(before: dict[str, Any], now: dict[str, Any], prefix: str) -> Iterator[str]:
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

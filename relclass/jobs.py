@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import relclass
-
 from relclass.articles import Columns
 from relclass.batching import BatchSettings
 from relclass.chunks import ChunkSource, Finished
@@ -30,7 +29,7 @@ from relclass.job_folder import (
     refuse_changed_inputs,
     stat_inputs,
 )
-from relclass.loading import ModelReference, available_cores
+from relclass.loading import Device, ModelReference, available_cores
 from relclass.parts import (
     LabelSettings,
     Part,
@@ -67,7 +66,7 @@ class Job:
     output: Path
     model: ModelReference
     unit: Unit = "passage"
-    device: str = "cpu"
+    device: Device = "cpu"
     columns: Columns = field(default_factory=Columns)
     passages: PassageSettings = field(default_factory=PassageSettings)
     batching: BatchSettings = field(default_factory=BatchSettings)

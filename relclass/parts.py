@@ -16,7 +16,7 @@ from typing import Any
 from relclass.batching import BatchSettings
 from relclass.chunks import Chunk, Cursor
 from relclass.errors import DataError
-from relclass.loading import load_classifier
+from relclass.loading import Device, load_classifier
 from relclass.models.base import Classifier
 from relclass.passages import PassageSettings
 from relclass.predict import ArticleTopics, article_topics, label_articles
@@ -32,7 +32,7 @@ class LabelSettings:
     Parameters
     ----------
     model : a shipped name or a model folder.
-    device : "auto", "cpu", "cuda" or "mps".
+    device : "cpu", "cuda" or "mps".
     n_threads : of the model in one worker; None leaves it to the model.
     parts_dir : where the parts are written.
     output : their format.
@@ -40,7 +40,7 @@ class LabelSettings:
     """
 
     model: str
-    device: str
+    device: Device
     n_threads: int | None
     parts_dir: Path
     output: OutputFormat

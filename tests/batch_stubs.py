@@ -27,9 +27,7 @@ SENTENCES = (
 
 
 def make_codebook():
-    return Codebook(
-        version="1", topics=tuple(Topic(name=name, definition=name) for name in TOPICS)
-    )
+    return Codebook(version="1", topics=tuple(Topic(name=name, definition=name) for name in TOPICS))
 
 
 def make_classifier(scorer=None, name="stub"):

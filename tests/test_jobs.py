@@ -342,10 +342,10 @@ if __name__ == "__main__":
 
 def kill_and_resume(tmp_path, model, *, n_kills, n_workers, suffix=".jsonl"):
     """Kill a job at random moments until that many kills were dealt, then let it finish."""
-    files = [str(write_articles(tmp_path / "a.jsonl", 300))]
+    files = [str(write_articles(tmp_path / "a.jsonl", 150))]
     with open(files[0], "a", encoding="utf-8") as stream:
         stream.write("broken\n")
-    files.append(str(write_articles(tmp_path / "b.jsonl", 300, first=300)))
+    files.append(str(write_articles(tmp_path / "b.jsonl", 150, first=150)))
     script = tmp_path / "run.py"
     script.write_text(RUN)
     whole, broken = tmp_path / f"whole{suffix}", tmp_path / f"broken{suffix}"
@@ -370,7 +370,7 @@ def kill_and_resume(tmp_path, model, *, n_kills, n_workers, suffix=".jsonl"):
         process.stdout.close()
         n_states.add(len(list((tmp_path / f"broken{suffix}.run").glob("parts/*.json"))))
     done = subprocess.run(command(broken), check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["ready", "3600"]
+    assert done.stdout.split() == ["ready", "1800"]
     assert broken.read_bytes() == whole.read_bytes()
     rejects = [path.with_name(path.name + ".rejects.jsonl") for path in (broken, whole)]
     assert rejects[0].read_bytes() == rejects[1].read_bytes() != b""

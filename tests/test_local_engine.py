@@ -85,7 +85,7 @@ def test_a_chunk_that_kills_twice_is_named(source, settings):
 
 def test_a_named_error_of_a_worker_arrives_as_it_was(source, settings):
     make_label = partial(fail, error=DataError("no space left"))
-    with pytest.raises(DataError, match="^no space left$"):
+    with pytest.raises(DataError, match=r"^no space left$"):
         list(label_chunks(source, settings, n_workers=2, make_label=make_label))
 
 

@@ -68,8 +68,8 @@ def predict(
         bool,
         typer.Option(
             "--summary",
-            help="Also the share of each topic by month; beside an output file as OUTPUT.summary.csv "
-            "and, with matplotlib, .png.",
+            help="Also the share of each topic by month; beside an output file as "
+            "OUTPUT.summary.csv and, with matplotlib, .png.",
         ),
     ] = False,
     fail_fast: Annotated[

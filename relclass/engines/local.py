@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -15,7 +16,7 @@ from typing import Any
 
 from relclass.chunks import Chunk
 from relclass.errors import ConfigError, DataError, MissingExtraError, ModelError
-from relclass.parts import LabelSettings, Part, label_chunk, load_labeller
+from relclass.parts import LabelSettings, Part, load_labeller
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,8 @@ def _idle_worker(
 def _hand_over(worker: _Worker, chunk: Chunk, tries: Counter[int]) -> None:
     worker.chunk = chunk
     tries[chunk.number] += 1
-    try:
+    with suppress(BrokenPipeError):  # it died: its end of the pipe says so when it is read
         worker.connection.send(chunk)
-    except BrokenPipeError:
-        pass  # it died: its end of the pipe says so when it is read
 
 
 def _receive(worker: _Worker) -> Part | None:

@@ -7,6 +7,7 @@ not at all, so nothing comes twice.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -46,17 +47,17 @@ def label_chunks(
     ConfigError, DataError, ModelError
         As raised on a worker; ConfigError also for standard input.
     """
+    if "-" in chunks.files:
+        raise ConfigError("Standard input cannot be read on Ray: use --engine local.")
     try:
         import ray
     except ImportError as error:
         raise MissingExtraError("ray", "ray") from error
-    if "-" in chunks.files:
-        raise ConfigError("Standard input cannot be read on Ray: use --engine local.")
     is_ours = not ray.is_initialized()
     if is_ours:
         _start(n_workers)
     try:
-        for row in _pipeline(chunks, settings, n_workers).iter_rows(prefetch_batches=0):
+        for row in _pipeline(chunks, settings, n_workers).iter_rows():
             yield Part.from_json(row["part"])
     except (ConfigError, DataError, ModelError) as error:
         raise _plain(error) from None
@@ -68,7 +69,7 @@ def label_chunks(
 def _start(n_workers: int) -> None:
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" not in os.environ:
         n_cpus = max(n_workers, os.cpu_count() or 1)
         options.update(num_cpus=n_cpus, include_dashboard=False)
@@ -78,14 +79,13 @@ def _start(n_workers: int) -> None:
 def _pipeline(chunks: ChunkSource, settings: LabelSettings, n_workers: int) -> Any:
     import ray
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a block a chunk, so that each goes to the next free actor
     context.target_min_block_size = 1
     # the reader waits for the actors most of the time, so it takes no CPU of theirs
-    read = ray.data.read_datasource(
-        _source_of(chunks), override_num_blocks=1, ray_remote_args={"num_cpus": 0}
-    )
+    read = ray.data.read_datasource(_source_of(chunks), override_num_blocks=1, num_cpus=0)
     is_gpu = settings.device == "cuda"
     return read.map_batches(
         _Labeller,
@@ -94,9 +94,13 @@ def _pipeline(chunks: ChunkSource, settings: LabelSettings, n_workers: int) -> A
         compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
         num_cpus=1,
         num_gpus=1 if is_gpu else 0,
-        max_restarts=-1,
-        max_task_retries=_TRIES,
+        ray_remote_args_fn=_endure,
     )
+
+
+def _endure() -> dict[str, int]:
+    """Start a dead actor again as often as needed, but begin one chunk only so often."""
+    return {"max_restarts": -1, "max_task_retries": _TRIES}
 
 
 class _Labeller:
