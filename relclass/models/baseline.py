@@ -1,0 +1,266 @@
+"""TF-IDF over words and characters with one logistic regression a topic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relclass.codebook import Codebook
+from relclass.config import BaselineSettings
+from relclass.errors import ModelError
+from relclass.models.skops_file import read_skops, write_skops
+from relclass.models.tfidf import TfidfBlock, fit_block, tokenize
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.skops"
+TRUSTED_TYPES: tuple[str, ...] = ()
+"""The file holds text and arrays alone, so no type beyond skops' own is trusted."""
+_KEYS = {
+    "word_ngrams", "word_terms", "word_idf", "char_ngrams", "char_terms", "char_idf",
+    "weights", "intercepts",
+}  # fmt: skip
+_MAX_ITERATIONS = 1000
+_SCORE_BATCH = 2048
+
+
+@dataclass(frozen=True)
+class BaselineScorer:
+    """The fitted baseline.
+
+    Parameters
+    ----------
+    words, chars : the features; columns of the words come first.
+    weights : shape (n_terms, n_topics), float32.
+    intercepts : shape (n_topics,), float32.
+    """
+
+    words: TfidfBlock
+    chars: TfidfBlock
+    weights: np.ndarray
+    intercepts: np.ndarray
+    kind: str = "baseline"
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits, shape (n_passages, n_topics), float32."""
+        logits = np.empty((len(texts), len(self.intercepts)), dtype=np.float32)
+        for start in range(0, len(texts), _SCORE_BATCH):
+            passages = [tokenize(text) for text in texts[start : start + _SCORE_BATCH]]
+            batch = self.words.transform(passages) @ self.weights[: len(self.words.terms)]
+            batch += self.chars.transform(passages) @ self.weights[len(self.words.terms) :]
+            logits[start : start + len(passages)] = batch + self.intercepts
+        return logits
+
+    def top_terms(self, column: int, n_terms: int = 20) -> list[tuple[str, float]]:
+        """Return the words and word pairs with the largest weights for a topic.
+
+        Parameters
+        ----------
+        column : the topic's column in the codebook.
+        n_terms : how many; the largest come first. For a negative number, the smallest.
+        """
+        weights = self.weights[: len(self.words.terms), column]
+        order = np.argsort(-weights, kind="stable") if n_terms >= 0 else np.argsort(weights)
+        return [(self.words.terms[i], float(weights[i])) for i in order[: abs(n_terms)]]
+
+    def explain(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Share a passage's logits out among its words.
+
+        Parameters
+        ----------
+        text : normalised, as for `score`.
+
+        Returns
+        -------
+        Each word in order with its contribution, shape (n_topics,), float64: that of its own
+        and its characters' weights, and half of each pair it stands in. They add up to the
+        logits less the intercepts.
+        """
+        tokens = tokenize(text)
+        shares = np.zeros((len(tokens), len(self.intercepts)))
+        n_words = len(self.words.terms)
+        for block, weights in (
+            (self.words, self.weights[:n_words]),
+            (self.chars, self.weights[n_words:]),
+        ):
+            owners, columns, parts = block.occurrences(tokens)
+            row = block.transform([tokens])
+            values = np.zeros(len(block.terms))
+            values[row.indices] = row.data
+            counts = np.bincount(columns, weights=parts, minlength=len(block.terms))
+            parts = parts * values[columns] / counts[columns]
+            np.add.at(shares, owners, weights[columns] * parts[:, None])
+        return list(zip(tokens, shares, strict=True))
+
+    def save(self, model_dir: Path) -> None:
+        """Write the features and weights: arrays and text in a skops file."""
+        content = {
+            "word_ngrams": list(self.words.ngrams),
+            "word_terms": "\n".join(self.words.terms),
+            "word_idf": self.words.idf,
+            "char_ngrams": list(self.chars.ngrams),
+            "char_terms": "\n".join(self.chars.terms),
+            "char_idf": self.chars.idf,
+            "weights": self.weights,
+            "intercepts": self.intercepts,
+        }
+        write_skops(model_dir / MODEL_FILE, content)
+
+    @classmethod
+    def load(cls, model_dir: Path, codebook: Codebook) -> BaselineScorer:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, holds other types than expected, or does not fit the
+            codebook.
+        """
+        path = model_dir / MODEL_FILE
+        content = read_skops(path, trusted=TRUSTED_TYPES)
+        if not isinstance(content, dict) or set(content) != _KEYS:
+            raise ModelError(f"{path}: not a baseline: expected the keys {sorted(_KEYS)}")
+        try:
+            scorer = cls(
+                words=_read_block(content, "word"),
+                chars=_read_block(content, "char"),
+                weights=np.ascontiguousarray(content["weights"], dtype=np.float32),
+                intercepts=np.asarray(content["intercepts"], dtype=np.float32),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{path}: not a baseline: {error}") from error
+        scorer._check(path, len(codebook.names))
+        return scorer
+
+    def _check(self, path: Path, n_topics: int) -> None:
+        for block in (self.words, self.chars):
+            if block.idf.shape != (len(block.terms),):
+                raise ModelError(
+                    f"{path}: {len(block.terms)} {block.unit} terms but idf of {block.idf.shape}"
+                )
+        expected = (len(self.words.terms) + len(self.chars.terms), n_topics)
+        if self.weights.shape != expected or self.intercepts.shape != (n_topics,):
+            raise ModelError(
+                f"{path}: weights of shape {self.weights.shape} and intercepts of shape "
+                f"{self.intercepts.shape}: the terms and the codebook want {expected}"
+            )
+
+
+def _read_block(content: dict[str, Any], unit: Any) -> TfidfBlock:
+    text, (low, high) = content[f"{unit}_terms"], content[f"{unit}_ngrams"]
+    return TfidfBlock(
+        unit=unit,
+        ngrams=(int(low), int(high)),
+        terms=tuple(text.split("\n")) if text else (),
+        idf=np.asarray(content[f"{unit}_idf"], dtype=np.float32),
+    )
+
+
+def fit_baseline(
+    texts: Sequence[str],
+    y_true: np.ndarray,
+    weights: np.ndarray | None,
+    settings: BaselineSettings,
+) -> BaselineScorer:
+    """Fit the features and one logistic regression a topic.
+
+    Parameters
+    ----------
+    texts : normalised passages.
+    y_true : shape (n_passages, n_topics), 0 or 1.
+    weights : of each passage for each topic, shape (n_passages, n_topics), or one for all its
+        topics, shape (n_passages,); not negative; 1 where None.
+    settings : sizes and regularisation.
+
+    Returns
+    -------
+    The same numbers, bit for bit, for the same input. A topic that lacks positives or
+    negatives gets a constant logit, its smoothed log-odds, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, or no n-gram is in `settings.min_df` passages.
+    """
+    y_true, weights = _check_training(texts, y_true, weights)
+    passages = [tokenize(text) for text in texts]
+    words = fit_block(
+        passages,
+        unit="word",
+        ngrams=settings.word_ngrams,
+        max_features=settings.max_word_features,
+        min_df=settings.min_df,
+    )
+    chars = fit_block(
+        passages,
+        unit="char",
+        ngrams=settings.char_ngrams,
+        max_features=settings.max_char_features,
+        min_df=settings.min_df,
+    )
+    if not words.terms and not chars.terms:
+        raise ValueError(
+            f"No word or character n-gram is in {settings.min_df} of the {len(texts)} passages: "
+            "give more passages, or lower min_df."
+        )
+    from scipy.sparse import hstack
+
+    features = hstack([words.transform(passages), chars.transform(passages)], format="csr")
+    columns = [
+        _fit_topic(features, y_true[:, column], weights[:, column], settings, column)
+        for column in range(y_true.shape[1])
+    ]
+    return BaselineScorer(
+        words=words,
+        chars=chars,
+        weights=np.stack([weight for weight, _ in columns], axis=1).astype(np.float32),
+        intercepts=np.array([intercept for _, intercept in columns], dtype=np.float32),
+    )
+
+
+def _check_training(
+    texts: Sequence[str], y_true: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    y_true = np.asarray(y_true)
+    if y_true.ndim != 2 or len(y_true) != len(texts) or not len(texts):
+        raise ValueError(
+            f"Got {len(texts)} texts and y_true of shape {y_true.shape}: expected "
+            "(n_passages, n_topics), with at least one passage."
+        )
+    weights = np.ones(len(texts)) if weights is None else np.asarray(weights, dtype=np.float64)
+    weights = weights[:, None] if weights.ndim == 1 else weights
+    try:
+        return y_true, np.broadcast_to(weights, y_true.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"Got weights of shape {weights.shape} for y_true of shape {y_true.shape}."
+        ) from error
+
+
+def _fit_topic(
+    features: Any, y: np.ndarray, weights: np.ndarray, settings: BaselineSettings, column: int
+) -> tuple[np.ndarray, float]:
+    """Weights, shape (n_terms,), and intercept of one topic."""
+    n_positive, n_negative = weights[y == 1].sum(), weights[y == 0].sum()
+    if n_positive == 0 or n_negative == 0:
+        logger.warning(
+            "column %d has %g positives and %g negatives to train on: its logit is a constant",
+            column, n_positive, n_negative,
+        )  # fmt: skip
+        return np.zeros(features.shape[1]), float(np.log((n_positive + 1) / (n_negative + 1)))
+    if settings.class_weight == "balanced":  # as scikit-learn's, but by weight
+        total = n_positive + n_negative
+        weights = weights * np.where(y == 1, total / n_positive, total / n_negative) / 2
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    # One thread: the order of a sum, and so its last bit, depends on their number.
+    with threadpool_limits(1):
+        model = LogisticRegression(C=settings.C, max_iter=_MAX_ITERATIONS)
+        model.fit(features, y, sample_weight=weights)
+    return model.coef_[0], float(model.intercept_[0])
