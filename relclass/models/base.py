@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Scorer(Protocol):
     """The fitted part of a model: normalised texts in, logits out."""
 
     kind: str
-    """Names the class in a model folder: "lexicon", "baseline", "transformer", "onnx"."""
+    """Names the class in a model folder; `relclass.models.store` maps it to the class."""
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits, shape (n_passages, n_topics), float32, in codebook order."""
@@ -28,6 +28,15 @@ class Scorer(Protocol):
 
     def save(self, model_dir: Path) -> None:
         """Write the files that `load` of the same kind needs; never a pickle."""
+        ...
+
+
+@runtime_checkable
+class LanguageScorer(Scorer, Protocol):
+    """A scorer that wants to know the languages, since its parts normalise for themselves."""
+
+    def score_languages(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """Return logits, shape (n_passages, n_topics), float32, in codebook order."""
         ...
 
 
@@ -90,7 +99,11 @@ class Classifier:
         ]
         if not normalised:
             return np.zeros((0, len(self.topics)), dtype=np.float32)
-        return self.scorer.score(normalised).astype(np.float32, copy=False)
+        if isinstance(self.scorer, LanguageScorer):
+            logits = self.scorer.score_languages(normalised, languages)
+        else:
+            logits = self.scorer.score(normalised)
+        return logits.astype(np.float32, copy=False)
 
     def predict_proba(
         self, texts: Sequence[str], languages: Sequence[str] | None = None

@@ -32,6 +32,7 @@ SCORERS = {
     "baseline": ("relclass.models.baseline", "BaselineScorer"),
     "transformer": ("relclass.models.transformer", "TransformerScorer"),
     "onnx": ("relclass.models.onnx", "OnnxScorer"),
+    "ensemble": ("relclass.models.ensemble", "EnsembleScorer"),
 }
 """Where each kind of model lives; imported when one is loaded."""
 DEFAULTS = ("default", "baseline", "lexicon")
