@@ -20,6 +20,8 @@ from relclass.resampling import Labelling, Resampled, number, percentile_interva
 from relclass.slices import cut_slices
 
 FORMAT_VERSION = 1
+MIN_ARTICLES = 5
+"""Fewer articles give no interval: so few cannot stand for the rest, however they are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Estimate:
     ----------
     value : None where the data do not define it, such as the recall of a topic without a
         positive passage.
-    low, high : bounds of the interval; None where there is one article, or where too few
-        resamples have the figure.
+    low, high : bounds of the interval; None where there are fewer than MIN_ARTICLES articles, or
+        where too few resamples have the figure.
     """
 
     value: float | None
@@ -279,11 +281,11 @@ def score(labelling: Labelling, topics: Sequence[str], bootstrap: Bootstrap) -> 
     Parameters
     ----------
     topics : names of the columns.
-    bootstrap : how intervals are made; a set of one article gets none.
+    bootstrap : how intervals are made; a set of few articles gets none.
     """
     summary = metrics.summarise(labelling.y_true, labelling.y_pred, labelling.y_prob)
     samples: Resampled | None = None
-    if bootstrap.n_resamples and labelling.n_groups > 1:
+    if bootstrap.n_resamples and labelling.n_groups >= MIN_ARTICLES:
         samples = resample(labelling, n_resamples=bootstrap.n_resamples, seed=bootstrap.seed)
 
     def estimate(value: float, column: np.ndarray | None) -> Estimate:

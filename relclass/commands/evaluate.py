@@ -1,0 +1,244 @@
+"""Commands that measure models: evaluate, compare, cross-validate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from relclass.comparison import Comparison
+    from relclass.cross_validation import CrossValidation
+    from relclass.evaluation import Evaluation
+
+Data = Annotated[
+    str,
+    typer.Option("--data", "-d", help="Labelled file or folder, or train, validation or test."),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="A training config, for where a split's passages lie.")
+]
+Origin = Annotated[str | None, typer.Option(help="Only real or only authored passages.")]
+CodebookFile = Annotated[
+    Path | None, typer.Option(help="Codebook [default: the model's, or data/codebook.yaml].")
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Score passages that gold and predictions both have.")
+]
+Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
+Seed = Annotated[int, typer.Option(help="Of the resamples.")]
+Outputs = Annotated[
+    list[Path] | None,
+    typer.Option("--output", "-o", help="Write here too; may be given more than once."),
+]
+
+
+def evaluate(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Shipped names or model folders.")
+    ] = None,
+    data: Data = "test",
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Predictions on disk: JSONL, CSV or Parquet.")
+    ] = None,
+    config: Config = None,
+    origin: Origin = None,
+    codebook: CodebookFile = None,
+    partial: Partial = False,
+    output: Outputs = None,
+    mistakes: Annotated[
+        int, typer.Option(min=0, help="Confident mistakes, with texts, in HTML and JSON.")
+    ] = 40,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Score models, or predictions on disk, against labelled passages."""
+    from relclass.evaluation import Bootstrap
+    from relclass.report import check_suffix, write_evaluations
+    from relclass.scoring import evaluate_source, read_gold
+
+    for path in output or ():
+        check_suffix(path)
+    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    bootstrap = Bootstrap(n_resamples=resamples, seed=seed)
+    sources = _sources(models, predictions)
+    evaluations = [
+        evaluate_source(
+            source, gold, bootstrap=bootstrap, n_mistakes=mistakes, partial=partial
+        )
+        for source in sources
+    ]
+    _print_evaluations(evaluations)
+    for path in output or ():
+        write_evaluations(evaluations, path)
+        print(f"wrote {path}")
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="Two or more model names, model folders or predictions.")
+    ],
+    data: Data = "test",
+    config: Config = None,
+    origin: Origin = None,
+    codebook: CodebookFile = None,
+    output: Outputs = None,
+    resamples: Resamples = 1000,
+    shuffles: Annotated[int, typer.Option(min=1, help="Of the randomisation test.")] = 2000,
+    seed: Seed = 0,
+) -> None:
+    """Say which model is better, by how much, and whether the difference is within noise."""
+    from relclass.evaluation import Bootstrap
+    from relclass.report import check_suffix, write_comparison
+    from relclass.scoring import compare_sources, read_gold
+
+    if len(models) < 2:
+        raise typer.BadParameter("give two or more models to compare", param_hint="MODELS")
+    for path in output or ():
+        check_suffix(path, known=(".md", ".json"))
+    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    comparison = compare_sources(
+        models, gold, bootstrap=Bootstrap(n_resamples=resamples, seed=seed), n_shuffles=shuffles
+    )
+    _print_comparison(comparison)
+    for path in output or ():
+        write_comparison(comparison, path)
+        print(f"wrote {path}")
+
+
+def cross_validate(
+    config: Annotated[Path, typer.Argument(help="A YAML of configs/, or your own.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: section.key=value.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="How many.")] = 5,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="May be given more than once [default: 0].")
+    ] = None,
+    shares: Annotated[
+        list[float] | None,
+        typer.Option("--share", help="Of the training articles, for the learning curve."),
+    ] = None,
+    with_test: Annotated[
+        bool, typer.Option("--with-test", help="Deal the test passages to the folds too.")
+    ] = False,
+    origin: Origin = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop each training after N steps: a smoke run.")
+    ] = None,
+    output: Outputs = None,
+) -> None:
+    """Fit a config on folds that keep articles whole: mean, spread and learning curve."""
+    from dataclasses import replace
+
+    from relclass.config import load_config
+    from relclass.cross_validation import cross_validate as run
+    from relclass.cross_validation import make_fit
+    from relclass.dataset import load_dataset
+    from relclass.report import check_suffix, write_cross_validation
+    from relclass.run_folder import RunOptions
+
+    for path in output or ():
+        check_suffix(path, known=(".md", ".json"))
+    settings = load_config(config, overrides or ())
+    dataset = load_dataset(settings.data)
+    parts = ("train", "validation", "test") if with_test else ("train", "validation")
+    passages = [p for part in parts for p in dataset.part(part, origin=origin)]
+    options = RunOptions(device=device, resume=False, max_steps=max_steps)
+    result = run(
+        passages,
+        dataset.codebook,
+        make_fit(settings, dataset.codebook, options=options),
+        n_folds=folds,
+        seeds=seeds or (settings.seed,),
+        shares=shares or (),
+    )
+    result = replace(result, name=settings.name)
+    _print_cross_validation(result)
+    for path in output or ():
+        write_cross_validation(result, path)
+        print(f"wrote {path}")
+
+
+def _sources(models: Sequence[str] | None, predictions: Sequence[Path] | None) -> list[str]:
+    if predictions:
+        return [*(models or ()), *map(str, predictions)]
+    return list(models or ("default",))
+
+
+def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for evaluation in evaluations:
+        scores = evaluation.overall
+        title = (
+            f"{evaluation.model} on {evaluation.data}: {scores.n_passages:,} passages of "
+            f"{scores.n_articles:,} articles"
+        )
+        table = _table(title, "topic", "in gold", "precision", "recall", "F1", "average precision")
+        for topic in evaluation.topics:
+            figures = scores.by_topic[topic]
+            names = ("precision", "recall", "f1", "average_precision")
+            n_positive = f"{scores.n_positive[topic]:,}"
+            table.add_row(topic, n_positive, *(str(figures[name]) for name in names))
+        for average in ("macro", "micro"):
+            names = tuple(f"{average}_{n}" for n in ("precision", "recall", "f1"))
+            rest = scores.overall["macro_average_precision"] if average == "macro" else ""
+            table.add_row(average, "", *(str(scores.overall[n]) for n in names), str(rest))
+        console.print(table)
+        for name in ("subset_accuracy", "hamming_loss", "ece", "brier"):
+            console.print(f"{name.replace('_', ' ')}: {scores.overall[name]}", highlight=False)
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from rich.console import Console
+
+    title = (
+        f"{comparison.n_passages:,} passages of {comparison.n_articles:,} articles of "
+        f"{comparison.data}"
+    )
+    table = _table(title, "metric", "less", "difference", "p", "p (Holm)", "verdict")
+    for d in comparison.differences:
+        verdict = {"first": f"{d.first} is better", "second": f"{d.second} is better"}
+        p_values = ("undefined" if p is None else f"{p:.4f}" for p in (d.p_value, d.p_adjusted))
+        pair = f"{d.second} less {d.first}"
+        table.add_row(
+            d.metric, pair, str(d.difference), *p_values, verdict.get(d.verdict, d.verdict)
+        )
+    Console().print(table)
+
+
+def _print_cross_validation(result: CrossValidation) -> None:
+    from rich.console import Console
+
+    names = ("macro_f1", "micro_f1", "macro_average_precision")
+    table = _table(
+        f"{result.name}: {result.n_folds} folds, seeds {', '.join(map(str, result.seeds))}",
+        "origin", "macro F1", "micro F1", "mean average precision",
+    )  # fmt: skip
+    for origin in dict.fromkeys(origin for fold in result.folds for origin in fold.figures):
+        spreads = (result.spread(name, origin=origin) for name in names)
+        table.add_row(origin, *(str(spread or "undefined") for spread in spreads))
+    console = Console()
+    console.print(table)
+    for n_articles, spread in result.learning_curve() if result.curve else ():
+        console.print(f"{n_articles:,.0f} training articles: macro F1 {spread}", highlight=False)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich.table import Table
+
+    return Table(*columns, title=title, title_justify="left")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(evaluate)
+    app.command()(compare)
+    app.command("cross-validate")(cross_validate)
+
+
