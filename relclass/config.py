@@ -113,6 +113,8 @@ class TransformerSettings(Settings):
     positive_weight: Literal["none", "balanced"] | float = "none"
     """Weight of a topic's positives in the loss; "balanced" is negatives over positives."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the old running average of the weights kept at a step; None uses the last ones."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better validation macro-F1 before it stops."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -16,6 +16,7 @@ import numpy as np
 from relclass.config import TransformerSettings
 from relclass.errors import ConfigError, MissingExtraError
 from relclass.examples import Examples
+from relclass.models.averaging import WeightAverage
 from relclass.models.network import (
     build_network,
     merge_adapters,
@@ -81,6 +82,8 @@ def finetune(
         the machine or the encoder; the message names the key to change.
     """
     set_seed(task.seed)
+    # late in training Adam's averages are tiny, and numbers below the normal range are slow
+    torch.set_flush_denormal(True)
     device = resolve_device(options.device)
     network, tokenizer = build_network(settings, task.topics, device=device)
     network.set_priors(_prior_logits(task.train))
@@ -100,7 +103,15 @@ def finetune(
     checkpoint = last_checkpoint(task.work_dir) if options.resume else None
     if checkpoint is not None:
         logger.info("resuming from %s", checkpoint)
+    average = None
+    if settings.average_decay is not None:
+        average = WeightAverage(network, settings.average_decay)
+        average.start(checkpoint)
+        # before the callback that marks a checkpoint as complete
+        trainer.callback_handler.callbacks.insert(0, average)
     _run(trainer, settings, checkpoint)
+    if average is not None:
+        average.finish()
     merge_adapters(network)
     network.eval()
     return scorer
