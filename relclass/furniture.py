@@ -115,13 +115,15 @@ class Furniture:
     Parameters
     ----------
     spans : ascending, not overlapping.
-    date, source, news_code : the first that a label names; a date without label where none has.
+    date, source, news_code : the first that a label names; a date without label where none has,
+        then `is_date_labelled` is False. The code is in Latin digits.
     """
 
     spans: tuple[Span, ...]
     date: datetime.date | None
     source: str | None
     news_code: str | None
+    is_date_labelled: bool
 
 
 def find_furniture(text: str) -> Furniture:
@@ -154,7 +156,10 @@ def find_furniture(text: str) -> Furniture:
         spans=tuple(spans),
         date=dates.get("date", dates.get("bare_date")),
         source=said["source"].strip(" .") if "source" in said else None,
-        news_code=said.get("news_code"),
+        news_code=re.sub(r"\d", lambda digit: str(int(digit[0])), said["news_code"])
+        if "news_code" in said
+        else None,
+        is_date_labelled="date" in dates,
     )
 
 

@@ -13,6 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 LANGUAGES = ("fa", "ar", "az", "tr", "en", "ru", "other")
 
+_CODES = {
+    "fas": "fa", "per": "fa", "prs": "fa", "persian": "fa", "farsi": "fa", "فارسی": "fa",
+    "ara": "ar", "arb": "ar", "arabic": "ar", "العربية": "ar",
+    "aze": "az", "azb": "az", "azj": "az", "azerbaijani": "az", "azeri": "az",
+    "tur": "tr", "turkish": "tr", "eng": "en", "english": "en", "rus": "ru", "russian": "ru",
+}  # fmt: skip
+
 MAX_CHARS = 4_000
 """How much of a text is looked at: more changes no decision and costs time."""
 
@@ -151,6 +158,28 @@ def detect_language(text: str, *, fallback: str | None = None) -> str:
 def detect_languages(texts: Sequence[str], *, fallback: str | None = None) -> list[str]:
     """Tell the language of each text, in order, as `detect_language` does."""
     return [detect_language(text, fallback=fallback) for text in texts]
+
+
+def normalize_code(code: str) -> str:
+    """Map a language's code or name as others write it ("fas", "az-Latn", "Persian") to ours.
+
+    Returns
+    -------
+    One of `LANGUAGES`; "other" for what is none of them.
+    """
+    first = re.split(r"[-_\s(]", code.strip().lower(), maxsplit=1)[0]
+    return _CODES.get(first, first if first in LANGUAGES else "other")
+
+
+def count_common_words(text: str) -> int:
+    """Count the words of two letters and more that are among the commonest of a language.
+
+    A text read in the wrong code page has next to none.
+    """
+    text = text[:MAX_CHARS].replace("ي", "ی").replace("ك", "ک").lower()
+    tables = (*_ARABIC_WORDS.values(), *_LATIN_WORDS.values(), _RUSSIAN_WORDS)
+    words = [word for word in _WORD.findall(text) if len(word) > 1]
+    return max(sum(map(table.__contains__, words)) for table in tables)
 
 
 def _is_doubtful(n_letters: int, margin: float, *, is_possible: bool) -> bool:

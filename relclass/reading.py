@@ -1,0 +1,226 @@
+"""Files -> bytes -> lines -> records, as streams: gzip, zstd, standard input, JSONL.
+
+What cannot be read comes out as a `Reject` in its place, and reading goes on behind it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import itertools
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from relclass.decoding import HEAD_BYTES, detect_encoding, explain
+from relclass.errors import DataError
+from relclass.records import Reject
+
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+"""A longer article or record is refused: most likely it is many whose line breaks were lost."""
+
+_CHUNK_BYTES = 256 * 1024
+_WIDE = ("utf-16", "utf-32")  # a line of these does not end in one byte
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file of many: its fields, where it stood, and its bytes."""
+
+    fields: Mapping[str, Any]
+    line: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line with its end; `broken` says what is wrong with it, if anything is."""
+
+    number: int
+    raw: bytes
+    broken: str = ""
+
+
+class ByteStream:
+    """The bytes of a file, decompressed, in chunks, with a look at its head beforehand.
+
+    Parameters
+    ----------
+    path : "-" is standard input; a name that ends in .gz, .zst or .zstd is decompressed.
+
+    Raises
+    ------
+    DataError
+        While reading, if the file cannot be read or its compressed data is broken.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = "<stdin>" if path == "-" else path
+        self._chunks = _read_chunks(path)
+        first: list[bytes] = []
+        for chunk in self._chunks:
+            first.append(chunk)
+            if sum(map(len, first)) >= HEAD_BYTES:
+                break
+        self._first = b"".join(first)
+
+    @property
+    def head(self) -> bytes:
+        """The first `HEAD_BYTES`, or all of a smaller file."""
+        return self._first[:HEAD_BYTES]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes from the beginning; once."""
+        return itertools.chain([self._first], self._chunks)
+
+    def read_all(self) -> bytes:
+        """Read a file that is one article."""
+        parts, n_bytes = [], 0
+        for chunk in self.chunks():
+            parts.append(chunk)
+            n_bytes += len(chunk)
+            if n_bytes > MAX_RECORD_BYTES:
+                raise DataError(
+                    f"larger than {MAX_RECORD_BYTES >> 20} MB, too long for one article;"
+                    " a file of many articles should be .jsonl, .csv or .parquet"
+                )
+        return b"".join(parts)
+
+
+def _read_chunks(path: str) -> Iterator[bytes]:
+    try:
+        if path == "-":
+            stdin = cast(io.BufferedReader, sys.stdin.buffer)
+            yield from iter(lambda: stdin.read1(_CHUNK_BYTES), b"")
+            return
+        with Path(path).open("rb") as file:
+            if path.endswith(".gz"):
+                yield from _inflate(file)
+            elif path.endswith((".zst", ".zstd")):
+                yield from _decompress_zstd(file)
+            else:
+                yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _inflate(file: BinaryIO) -> Iterator[bytes]:
+    import gzip
+
+    try:
+        with gzip.open(file) as stream:
+            yield from iter(lambda: stream.read(_CHUNK_BYTES), b"")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"broken gzip data: {error}") from error
+
+
+def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        for chunk in iter(lambda: file.read(_CHUNK_BYTES // 4), b""):
+            data = chunk
+            while data:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(data)
+                data = frame.unused_data
+    except zstandard.ZstdError as error:
+        raise DataError(f"broken zstd data: {error}") from error
+    if not frame.eof:
+        raise DataError("broken zstd data: the file was cut")
+
+
+def read_lines(chunks: Iterable[bytes]) -> Iterator[Line]:
+    """Yield lines, none longer in memory than `MAX_RECORD_BYTES`.
+
+    A line that is longer, or at which the file can be read no further, comes out as broken with
+    what was read of it.
+    """
+    parts: list[bytes] = []
+    n_kept, number, broken = 0, 1, ""
+    try:
+        for chunk in chunks:
+            start = 0
+            while start < len(chunk):
+                end = chunk.find(b"\n", start) + 1 or len(chunk)
+                parts.append(chunk[start : min(end, start + MAX_RECORD_BYTES - n_kept)])
+                n_kept += len(parts[-1])
+                if len(parts[-1]) < end - start:
+                    broken = f"longer than {MAX_RECORD_BYTES >> 20} MB; are its line breaks lost?"
+                if chunk[end - 1 : end] == b"\n":
+                    yield Line(number, b"".join(parts), broken)
+                    parts, n_kept, number, broken = [], 0, number + 1, ""
+                start = end
+    except DataError as error:
+        broken = str(error)
+    if parts or broken:
+        yield Line(number, b"".join(parts), broken)
+
+
+def read_text_lines(stream: ByteStream) -> Iterator[tuple[Line, str]]:
+    """Yield lines with their text; a line that is broken or not in the file's encoding says so.
+
+    Raises
+    ------
+    DataError
+        If the file is no text.
+    """
+    encoding = detect_encoding(stream.head)
+    chunks = stream.chunks()
+    if encoding.startswith(_WIDE):
+        chunks, encoding = _transcode(chunks, encoding), "utf-8"
+    for line in read_lines(chunks):
+        codec = encoding if line.number == 1 else encoding.removesuffix("-sig")
+        try:
+            yield line, line.raw.decode(codec)
+        except UnicodeDecodeError as error:
+            broken = line.broken or explain(error, codec)
+            yield Line(line.number, line.raw, broken), line.raw.decode(codec, errors="replace")
+
+
+def _transcode(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode()
+    yield decoder.decode(b"", final=True).encode()
+
+
+def read_jsonl(stream: ByteStream) -> Iterator[Record | Reject]:
+    """Read a JSON object a line; blank lines are passed over.
+
+    Raises
+    ------
+    DataError
+        If the file is no text.
+    """
+    decoder = json.JSONDecoder(strict=False)  # control characters in strings are kept
+    for line, text in read_text_lines(stream):
+        if line.broken:
+            yield Reject(stream.name, line.number, line.broken, line.raw)
+            continue
+        if not text.strip():
+            continue
+        try:
+            fields = decoder.decode(text.strip())
+        except RecursionError:
+            yield Reject(stream.name, line.number, "JSON nested too deeply", line.raw)
+        except ValueError as error:
+            reason = f"not JSON: {error}; expected one object a line: was the line cut?"
+            yield Reject(stream.name, line.number, reason, line.raw)
+        else:
+            if isinstance(fields, dict):
+                yield Record(fields, line.number, line.raw)
+            else:
+                reason = f"expected a JSON object, got {_json_kind(fields)}"
+                yield Reject(stream.name, line.number, reason, line.raw)
+
+
+def _json_kind(value: object) -> str:
+    kinds = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
