@@ -110,6 +110,19 @@ def clear(run_dir: Path, *, keep: Iterable[str]) -> None:
             path.unlink()
 
 
+def list_files(inputs: Sequence[str]) -> list[str]:
+    """Spell folders out: all files below them, in order of name, but hidden ones."""
+    files = []
+    for name in inputs:
+        if not os.path.isdir(name):
+            files.append(name)
+            continue
+        for folder, subfolders, names in os.walk(name):
+            subfolders[:] = sorted(n for n in subfolders if not n.startswith("."))
+            files += [os.path.join(folder, n) for n in sorted(names) if not n.startswith(".")]
+    return files
+
+
 def stat_inputs(files: Sequence[str]) -> list[InputStat]:
     """Note each input's size and time of last change; a missing file has None for both."""
     stats = []

@@ -18,11 +18,12 @@ from typing import Any, Literal
 import relclass
 from relclass.articles import Columns
 from relclass.batching import BatchSettings
-from relclass.chunks import ChunkSource, Finished
+from relclass.chunks import ChunkSource
 from relclass.errors import ConfigError, DataError
 from relclass.job_folder import (
     clear,
     hash_file,
+    list_files,
     locked,
     prepare,
     read_done,
@@ -56,13 +57,13 @@ class Job:
 
     Parameters
     ----------
-    files : inputs in order, folders spelt out; "-" is standard input.
+    inputs : files and folders, in order; "-" is standard input.
     output : by its suffix JSONL, CSV or Parquet.
     device : "cpu", "cuda" or "mps"; other devices round otherwise.
     chunk_chars : characters of text in a part, about; what is lost at most by a kill.
     """
 
-    files: tuple[str, ...]
+    inputs: tuple[str, ...]
     output: Path
     model: ModelReference
     unit: Unit = "passage"
@@ -109,7 +110,7 @@ def choose_workforce(
     """
     n_cores = available_cores()
     if n_workers is None:
-        n_bytes = sum(size or 0 for _, size, _ in stat_inputs(job.files))
+        n_bytes = sum(size or 0 for _, size, _ in stat_inputs(list_files(job.inputs)))
         is_small = n_bytes < _SMALL_JOB_BYTES and engine == "local"
         n_workers = 1 if is_small or job.device != "cpu" else n_cores
     return Workforce(engine, n_workers, max(1, n_cores // n_workers))
@@ -180,7 +181,7 @@ def run_job(
         for part in _label(job, workforce, dict(parts), fail_fast):
             parts[part.number] = part
             tell(part, True)
-        refuse_changed_inputs(identity["inputs"], stat_inputs(job.files))
+        refuse_changed_inputs(identity["inputs"], stat_inputs(list_files(job.inputs)))
         return _finish(job, [parts[number] for number in sorted(parts)])
 
 
@@ -199,7 +200,7 @@ def _identify(job: Job) -> dict[str, Any]:
             "passages": asdict(job.passages),
             "batching": asdict(job.batching),
         },
-        "inputs": stat_inputs(job.files),
+        "inputs": stat_inputs(list_files(job.inputs)),
     }
     loaded: dict[str, Any] = json.loads(json.dumps(identity))
     return loaded
@@ -210,13 +211,13 @@ def _output_format(job: Job) -> OutputFormat:
 
 
 def _refuse_output_among_inputs(job: Job) -> None:
-    written = {job.output.resolve(), job.rejects.resolve()}
-    for file in job.files:
-        path = Path(file).resolve()
-        if path in written or job.run_dir.resolve() in path.parents:
+    output = job.output.resolve()
+    for name in job.inputs:
+        path = Path(name).resolve()
+        if name != "-" and (path in (output, job.rejects.resolve()) or path in output.parents):
             raise ConfigError(
-                f"{file} is an input, and the output would be written there: choose an output "
-                "outside the inputs."
+                f"{job.output} lies among the inputs ({name}), and the next run would read it: "
+                "choose an output outside of them."
             )
 
 
@@ -236,10 +237,10 @@ def _label(
 ) -> Iterator[Part]:
     """Yield the parts that are missing as they are finished."""
     source = ChunkSource(
-        files=job.files,
+        inputs=job.inputs,
         columns=job.columns,
         chunk_chars=job.chunk_chars,
-        finished={number: Finished(part.end, part.digest) for number, part in finished.items()},
+        finished={number: part.digest for number, part in finished.items()},
         fail_fast=fail_fast,
     )
     settings = LabelSettings(

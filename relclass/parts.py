@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relclass.batching import BatchSettings
-from relclass.chunks import Chunk, Cursor
+from relclass.chunks import Chunk
 from relclass.errors import DataError
 from relclass.loading import Device, load_classifier
 from relclass.models.base import Classifier
@@ -57,7 +57,7 @@ class Part:
     n_read : records of the chunk.
     n_articles, n_rejects : those labelled and those refused.
     n_passages, n_records : passages labelled; lines or rows written.
-    end, digest : of the chunk.
+    digest : of the chunk.
     sha256 : of the data file, hexadecimal.
     tallies : counts by month for the summary.
     """
@@ -68,7 +68,6 @@ class Part:
     n_rejects: int
     n_passages: int
     n_records: int
-    end: Cursor
     digest: str
     sha256: str
     tallies: tuple[Tally, ...]
@@ -81,7 +80,6 @@ class Part:
     def from_json(cls, text: str) -> Part:
         """Read back what `to_json` gave."""
         content: dict[str, Any] = json.loads(text)
-        content["end"] = Cursor(**content["end"])
         content["tallies"] = tuple(Tally.from_dict(tally) for tally in content["tallies"])
         return cls(**content)
 
@@ -132,7 +130,6 @@ def label_chunk(chunk: Chunk, clf: Classifier, settings: LabelSettings) -> Part:
         n_rejects=len(rejects),
         n_passages=sum(len(group) for group in predictions),
         n_records=n_records,
-        end=chunk.end,
         digest=chunk.digest,
         sha256=hashlib.sha256(data).hexdigest(),
         tallies=tuple(tally_articles(articles, predictions, clf.topics)),

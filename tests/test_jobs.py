@@ -32,7 +32,7 @@ def job(tmp_path, model):
         stream.write('{"id": "cut", "text": "half a li\n')
     other = write_articles(tmp_path / "b.jsonl", 40, first=60)
     return Job(
-        files=(str(path), str(other)),
+        inputs=(str(path), str(other)),
         output=tmp_path / "out.jsonl",
         model=model_reference(model),
         chunk_chars=3000,
@@ -73,7 +73,7 @@ def test_every_passage_is_written_once_and_the_counts_agree(job):
     assert (report.n_read, report.n_articles, report.n_rejects) == (101, 100, 1)
     assert [row["article_id"] for row in rows[::6]] == [f"article-{n:06d}" for n in range(100)]
     (reject,) = read_rows(job.rejects)
-    assert reject["file"] == job.files[0] and reject["line"] == 61
+    assert reject["file"] == job.inputs[0] and reject["line"] == 61
     assert reject["raw"].startswith('{"id": "cut"')
 
 
@@ -210,7 +210,7 @@ def test_an_input_that_grew_is_named(job):
 
 def test_an_input_that_was_written_to_is_named(job):
     interrupt(job)
-    os.utime(job.files[1], ns=(0, 0))
+    os.utime(job.inputs[1], ns=(0, 0))
     with pytest.raises(DataError, match=r"b\.jsonl: the input changed: it was written to since"):
         run_job(job)
 
@@ -218,17 +218,17 @@ def test_an_input_that_was_written_to_is_named(job):
 def test_an_input_that_came_or_went_is_named(job, tmp_path):
     interrupt(job)
     with pytest.raises(DataError, match=r"b\.jsonl: .* it is no longer among the inputs"):
-        run_job(replace(job, files=job.files[:1]))
+        run_job(replace(job, inputs=job.inputs[:1]))
     new = write_articles(tmp_path / "c.jsonl", 1, first=500)
     with pytest.raises(DataError, match=r"c\.jsonl: .* it was not among them"):
-        run_job(replace(job, files=(*job.files, str(new))))
+        run_job(replace(job, inputs=(*job.inputs, str(new))))
     with pytest.raises(DataError, match="another order"):
-        run_job(replace(job, files=job.files[::-1]))
+        run_job(replace(job, inputs=job.inputs[::-1]))
 
 
 def test_an_input_that_changes_while_it_is_read_is_named(job):
     def touch(part, is_new):
-        os.utime(job.files[0], ns=(0, 0))
+        os.utime(job.inputs[0], ns=(0, 0))
 
     with pytest.raises(DataError, match=r"a\.jsonl: the input changed"):
         run_job(job, on_part=touch)
@@ -236,7 +236,9 @@ def test_an_input_that_changes_while_it_is_read_is_named(job):
 
 
 def test_an_output_that_would_overwrite_an_input_is_refused(job):
-    with pytest.raises(ConfigError, match=r"a\.jsonl is an input, and the output would be written"):
+    with pytest.raises(
+        ConfigError, match=r"a\.jsonl lies among the inputs \(.*a\.jsonl\), and the next run"
+    ):
         run_job(replace(job, output=job.output.with_name("a.jsonl")), overwrite=True)
 
 
@@ -271,24 +273,48 @@ def test_a_damaged_part_is_made_anew(job):
 def test_no_articles_give_an_empty_output(job, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    report = run_job(replace(job, files=(str(empty),), output=tmp_path / "none.csv"))
-    assert report.n_written == 0
+    report = run_job(replace(job, inputs=(str(empty),), output=tmp_path / "none.csv"))
+    assert (report.n_written, report.n_rejects) == (0, 1)
     assert (tmp_path / "none.csv").read_text().startswith("article_id,passage_id,")
+
+
+def test_an_output_inside_an_input_folder_is_refused(job, tmp_path):
+    (tmp_path / "archive" / "2023").mkdir(parents=True)
+    write_articles(tmp_path / "archive" / "2023" / "a.jsonl", 1)
+    inside = tmp_path / "archive" / "topics" / "out.csv"
+    with pytest.raises(ConfigError, match=r"out\.csv lies among the inputs"):
+        run_job(replace(job, inputs=(str(tmp_path / "archive"),), output=inside))
+    assert not inside.parent.exists()
+
+
+def test_a_file_that_came_into_a_folder_is_named(job, tmp_path):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_articles(archive / "a.jsonl", 30)
+    job = replace(job, inputs=(str(archive),))
+    interrupt(job)
+    write_articles(archive / "b.jsonl", 30, first=30)
+    with pytest.raises(DataError, match=r"archive/b\.jsonl: .* it was not among them"):
+        run_job(job)
+
+
+def test_an_id_that_two_files_share_stays_told_apart_after_a_kill(job, tmp_path):
+    twins = [write_articles(tmp_path / name, 30) for name in ("one.jsonl", "two.jsonl")]
+    job = replace(job, inputs=tuple(map(str, twins)))
+    whole = replace(job, output=tmp_path / "whole.jsonl")
+    run_job(whole)
+    interrupt(job, 7)
+    run_job(job)
+    ids = [row["passage_id"] for row in read_rows(job.output)]
+    assert len(ids) == len(set(ids)) == 360
+    assert job.output.read_bytes() == whole.output.read_bytes()
 
 
 def test_the_rejects_of_a_run_that_was_overwritten_do_not_stay(job):
     run_job(job)
     assert job.rejects.exists()
-    run_job(replace(job, files=job.files[1:]), overwrite=True)
+    run_job(replace(job, inputs=job.inputs[1:]), overwrite=True)
     assert not job.rejects.exists()
-
-
-def test_an_article_that_utf_8_cannot_hold_is_a_reject(job, tmp_path):
-    path = tmp_path / "half.jsonl"
-    path.write_text('{"id": "x", "text": "a long enough text with \\ud83d half a pair"}\n')
-    report = run_job(replace(job, files=(str(path),)))
-    assert (report.n_articles, report.n_rejects) == (0, 1)
-    assert read_rows(job.rejects)[0]["line"] == 1
 
 
 @pytest.mark.parametrize("where", ["part", "end"])

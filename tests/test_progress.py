@@ -3,7 +3,6 @@ import io
 import pytest
 from batch_stubs import write_articles
 
-from relclass.chunks import Cursor
 from relclass.parts import Part
 from relclass.progress import Pace, estimate_records, in_words, show_progress
 
@@ -16,7 +15,6 @@ def make_part(number=0, *, n_read=10, n_passages=50, n_rejects=0):
         n_rejects=n_rejects,
         n_passages=n_passages,
         n_records=n_passages,
-        end=Cursor(0, n_read),
         digest="",
         sha256="",
         tallies=(),

@@ -19,7 +19,7 @@ def job(tmp_path):
     with path.open("a", encoding="utf-8") as stream:
         stream.write("broken\n")
     return Job(
-        files=(str(path),),
+        inputs=(str(path),),
         output=tmp_path / "out.parquet",
         model=model_reference(save_lexicon_model(tmp_path / "model")),
         chunk_chars=6000,
@@ -34,7 +34,7 @@ def test_without_ray_the_extra_is_named(job, monkeypatch):
 
 def test_standard_input_stays_on_this_machine(job):
     with pytest.raises(ConfigError, match="--engine local"):
-        run_job(replace(job, files=("-",)), ON_RAY)
+        run_job(replace(job, inputs=("-",)), ON_RAY)
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def _label_stream(
 def _table_printer(options: _Options, clf: Classifier) -> _Show:
     from rich.console import Console
 
-    from relclass.tables import print_article, print_article_topics
+    from relclass.terminal import print_article, print_article_topics
 
     console = Console(highlight=False)
     show = print_article if options.unit == "passage" else print_article_topics
@@ -209,14 +209,14 @@ def _write(
     options: _Options, output: Path, *, overwrite: bool, engine: Engine, n_workers: int | None
 ) -> int:
     """Label the inputs into a file; return the number refused."""
-    from relclass.articles import list_files
+    from relclass.job_folder import list_files
     from relclass.jobs import Job, choose_workforce, run_job
     from relclass.loading import choose_device, model_reference
     from relclass.progress import show_progress
 
     model = model_reference(options.model)
     job = Job(
-        files=tuple(list_files(options.inputs)),
+        inputs=tuple(options.inputs),
         output=output,
         model=model,
         unit=options.unit,
@@ -226,7 +226,7 @@ def _write(
     workforce = choose_workforce(job, engine=engine, n_workers=n_workers)
     began = time.monotonic()
     try:
-        with show_progress(job.files) as on_part:
+        with show_progress(list_files(job.inputs)) as on_part:
             report = run_job(
                 job,
                 workforce,
@@ -282,7 +282,7 @@ def _summary(tallies: Sequence[Tally], card: Mapping[str, Any]) -> Summary:
 def _print_summary(summary: Summary, *, to_stdout: bool) -> None:
     from rich.console import Console
 
-    from relclass.tables import summary_table
+    from relclass.terminal import summary_table
 
     Console(stderr=not to_stdout, highlight=False).print(summary_table(summary))
 

@@ -47,7 +47,7 @@ def label_chunks(
     ConfigError, DataError, ModelError
         As raised on a worker; ConfigError also for standard input.
     """
-    if "-" in chunks.files:
+    if "-" in chunks.inputs:
         raise ConfigError("Standard input cannot be read on Ray: use --engine local.")
     try:
         import ray

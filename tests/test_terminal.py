@@ -9,7 +9,7 @@ from rich.console import Console
 from relclass.predict import label_articles
 from relclass.records import Article
 from relclass.summary import ErrorRates, summarize
-from relclass.tables import print_article, print_article_topics, summary_table
+from relclass.terminal import print_article, print_article_topics, summary_table
 
 ARTICLE = Article(
     "fa-1",
