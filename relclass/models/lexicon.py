@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relclass.codebook import Codebook
 from relclass.errors import DataError, ModelError
+from relclass.models.tfidf import lower
 
 LEXICON_FILE = "lexicon.json"
 NO_HIT = -2.0
@@ -133,7 +134,7 @@ class LexiconScorer:
         }
 
     def _blank(self, text: str) -> str:
-        return self._exclude.sub(" ¦ ", text.lower())
+        return self._exclude.sub(" ¦ ", lower(text))
 
     def _hits(self, text: str, column: int) -> tuple[set[str], set[str]]:
         strong = set(self._strong[column].findall(text))

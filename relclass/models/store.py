@@ -258,7 +258,7 @@ def _read_settings(
 ) -> tuple[Codebook, NormalizeSettings, Calibration, np.ndarray]:
     path = model_dir / MANIFEST
     kind = manifest["kind"]
-    if kind not in SCORERS:
+    if not isinstance(kind, str) or kind not in SCORERS:
         raise ModelError(f"{path}: unknown kind {kind!r}{did_you_mean(str(kind), SCORERS)}")
     if not isinstance(manifest["name"], str) or not isinstance(manifest["card"], dict):
         raise ModelError(f"{path}: expected name to be text and card a mapping")

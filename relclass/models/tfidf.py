@@ -17,9 +17,14 @@ _TOKEN = re.compile(r"\w[\w\u064b-\u0655\u0670\u200c]*")
 """A word with its marks and half-spaces, which `\\w` alone would break at."""
 
 
+def lower(text: str) -> str:
+    """Lower the case; a dotted capital I becomes one letter, where Python makes it two."""
+    return text.replace("İ", "i").lower()
+
+
 def tokenize(text: str) -> list[str]:
     """Return the words and numbers of a normalised text, lower-case, in order."""
-    return [token[:MAX_TOKEN_CHARS] for token in _TOKEN.findall(text.lower())]
+    return [token[:MAX_TOKEN_CHARS] for token in _TOKEN.findall(lower(text))]
 
 
 def word_ngrams(tokens: Sequence[str], ngrams: tuple[int, int]) -> Iterator[str]:
