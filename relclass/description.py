@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from relclass.codebook import Codebook
+from relclass.errors import DataError
 from relclass.real_passages import RealLabel
 from relclass.records import LabelledPassage
 from relclass.split_file import Splits
 
 LENGTHS = (20, 50, 100, 200)
 """Bounds between the classes of length, in words."""
+
+
+CARD_START, CARD_END = "<!-- counts -->", "<!-- end of counts -->"
+"""Lines of a data card between which the tables stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,21 @@ def describe(items: Sequence[Item], codebook: Codebook) -> list[CountTable]:
             "By length in words", "words", items, codebook, key=lambda i: (i.origin, _length(i))
         ),
     ]
+
+
+def fill_card(card: str, tables: str) -> str:
+    """Put the tables into a data card, in the place of the former ones.
+
+    Raises
+    ------
+    DataError
+        If the card lacks the two lines between which they stand.
+    """
+    before, start, rest = card.partition(CARD_START)
+    _, end, after = rest.partition(CARD_END)
+    if not start or not end:
+        raise DataError(f"the card has no place for tables: lines {CARD_START} and {CARD_END}")
+    return f"{before}{start}\n\n{tables}\n\n{end}{after}"
 
 
 def _count(

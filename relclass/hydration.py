@@ -24,7 +24,7 @@ from relclass.split_file import text_hash
 
 logger = logging.getLogger(__name__)
 
-MAX_WORDS = 190
+MAX_WORDS = 260
 """No real passage is longer; runs of sentences are tried up to here."""
 MAX_FILE_BYTES = 512 * 2**20
 NO_REPOSITORY = "(no repository known)"

@@ -114,9 +114,10 @@ def extend_splits(
 ) -> Splits:
     """Give a split to every passage that has none, and leave the others where they are.
 
-    A new passage goes to the split of the old passages of its article or that it nearly
-    repeats; the rest are dealt out in groups, so that each split comes as near as it can to
-    its share of every origin, language and topic.
+    A new passage goes to the split of its article, or else of the passages that its article
+    nearly repeats; the rest are dealt out in groups, so that each split comes as near as it can
+    to its share of every origin, language and topic. Where a passage links two splits, a
+    warning names it.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def extend_splits(
         near_duplicates = find_near_duplicates([passage.text for passage in passages])
     fixed = _keep_old(passages, old)
     groups = _new_groups(passages, fixed, near_duplicates)
-    _follow_old(passages, fixed, groups, near_duplicates)
+    _follow_near_duplicates(fixed, groups, near_duplicates)
     split = split_groups(
         groups,
         [_strata(passage) for passage in passages],
@@ -141,6 +142,7 @@ def extend_splits(
         fixed=fixed,
     )
     names = [SPLITS[number] for number in split]
+    _warn_of_leaks(passages, names, near_duplicates)
     placed = list(zip(passages, names, strict=True))
     by_origin: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for passage in passages:
@@ -160,8 +162,18 @@ def extend_splits(
 
 
 def _keep_old(passages: Sequence[LabelledPassage], old: Splits) -> np.ndarray:
-    known = (old.split_of(passage) for passage in passages)
-    return np.array([SPLITS.index(name) if name else -1 for name in known], dtype=np.int64)
+    """Return the split of each passage that has one or whose article has one, else -1."""
+    known = [old.split_of(passage) for passage in passages]
+    of_article = {
+        (passage.origin, passage.article_id): name
+        for passage, name in zip(passages, known, strict=True)
+        if name
+    }
+    names = (
+        name or of_article.get((passage.origin, passage.article_id))
+        for passage, name in zip(passages, known, strict=True)
+    )
+    return np.array([SPLITS.index(name) if name else -1 for name in names], dtype=np.int64)
 
 
 def _new_groups(
@@ -169,7 +181,7 @@ def _new_groups(
     fixed: np.ndarray,
     near_duplicates: Sequence[tuple[int, int]],
 ) -> np.ndarray:
-    """Group the new passages among themselves; each old passage is a group of its own."""
+    """Group the passages still without a split; each of the others is a group of its own."""
     keys = [
         (p.origin, p.article_id) if split < 0 else (p.origin, p.article_id, position)
         for position, (p, split) in enumerate(zip(passages, fixed, strict=True))
@@ -178,36 +190,34 @@ def _new_groups(
     return group_passages(keys, new)
 
 
-def _follow_old(
-    passages: Sequence[LabelledPassage],
-    fixed: np.ndarray,
-    groups: np.ndarray,
-    near_duplicates: Sequence[tuple[int, int]],
+def _follow_near_duplicates(
+    fixed: np.ndarray, groups: np.ndarray, near_duplicates: Sequence[tuple[int, int]]
 ) -> None:
-    """Mark in `fixed` the split of each new group that touches old passages."""
+    """Mark in `fixed` the split of each new group that nearly repeats placed passages."""
     votes: dict[int, Counter[int]] = defaultdict(Counter)
-    article_split = {
-        (p.origin, p.article_id): split
-        for p, split in zip(passages, fixed, strict=True)
-        if split >= 0
-    }
-    for passage, split, group in zip(passages, fixed, groups, strict=True):
-        touched = article_split.get((passage.origin, passage.article_id))
-        if split < 0 and touched is not None:
-            votes[group][touched] += 1
     for left, right in near_duplicates:
         for new, other in ((left, right), (right, left)):
             if fixed[new] < 0 <= fixed[other]:
                 votes[groups[new]][fixed[other]] += 1
     for group, count in votes.items():
-        if len(count) > 1:
-            logger.warning(
-                "a new group of %d passages touches several splits (%s); it goes to the one that "
-                "it touches most",
-                int((groups == group).sum()),
-                ", ".join(SPLITS[split] for split in sorted(count)),
-            )
         fixed[groups == group] = max(count, key=lambda split: (count[split], split))
+
+
+def _warn_of_leaks(
+    passages: Sequence[LabelledPassage],
+    names: Sequence[str],
+    near_duplicates: Sequence[tuple[int, int]],
+) -> None:
+    """Name passages that nearly repeat each other and whose articles hold them apart."""
+    for pair in near_duplicates:
+        if names[pair[0]] != names[pair[1]]:
+            one, two = (f"{passages[i].passage_id!r} ({names[i]})" for i in pair)
+            logger.warning(
+                "%s and %s nearly repeat each other but belong to articles of two splits; take "
+                "one of them out of the data",
+                one,
+                two,
+            )
 
 
 def _strata(passage: LabelledPassage) -> list[str]:

@@ -1,8 +1,12 @@
-from relclass.codebook import Codebook, Topic
-from relclass.description import collect_items, describe
-from relclass.real_passages import RealLabel
+import pytest
+
+from relclass.codebook import Codebook, Topic, load_codebook
+from relclass.description import CARD_END, CARD_START, collect_items, describe, fill_card
+from relclass.errors import DataError
+from relclass.labelled import read_labelled
+from relclass.real_passages import RealLabel, read_real_labels
 from relclass.records import LabelledPassage
-from relclass.split_file import Splits
+from relclass.split_file import Splits, read_splits
 
 CODEBOOK = Codebook(
     version="1", topics=tuple(Topic(name=name, definition=name) for name in ("energy", "transit"))
@@ -56,3 +60,30 @@ def test_a_table_is_markdown_with_numbers_to_the_right():
 
 def test_nothing_gives_empty_tables():
     assert [table.rows for table in describe([], CODEBOOK)] == [(), (), ()]
+
+
+def test_tables_are_put_in_the_place_of_the_former_ones():
+    card = f"# Card\n\n{CARD_START}\nold\n{CARD_END}\n\nEnd.\n"
+    filled = fill_card(card, "| a |")
+    assert filled == f"# Card\n\n{CARD_START}\n\n| a |\n\n{CARD_END}\n\nEnd.\n"
+    assert fill_card(filled, "| a |") == filled
+
+
+@pytest.mark.parametrize("card", ["no place", f"{CARD_START} only", f"{CARD_END} only"])
+def test_a_card_without_a_place_for_tables_is_refused(card):
+    with pytest.raises(DataError, match="the card has no place for tables"):
+        fill_card(card, "| a |")
+
+
+def test_the_counts_of_the_data_card_are_those_of_the_data():
+    codebook = load_codebook("data/codebook.yaml")
+    passages = read_labelled("data/articles", codebook)
+    labels = read_real_labels("data/real_labels.jsonl", codebook)
+    items = collect_items(passages, labels, splits=read_splits("data/splits.json"))
+    with open("data/README.md", encoding="utf-8") as file:
+        card = file.read()
+    for table in describe(items, codebook)[:2]:
+        for row in table.rows:
+            counts = "| " + " | ".join(row[:-2]) + " |"
+            assert counts in card, "relclass data describe --into data/README.md mends it"
+    assert f"topics of {len(labels):,} passages of the real press" in card

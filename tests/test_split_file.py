@@ -88,15 +88,48 @@ def test_near_duplicates_are_looked_for_when_none_are_given():
     assert extend_splits([*first, fresh], splits).split_of(fresh) == splits.split_of(first[-1])
 
 
+def position_of(old, split, n=1):
+    return [k for k, p in enumerate(OLD) if old.split_of(p) == split][:n]
+
+
 def test_a_group_that_touches_several_splits_goes_to_the_one_it_touches_most(old, caplog):
-    train = [k for k, p in enumerate(OLD) if old.split_of(p) == "train"][:2]
-    test = next(k for k, p in enumerate(OLD) if old.split_of(p) == "test")
+    train, test = position_of(old, "train", 2), position_of(old, "test")
     fresh = passage(600)
-    pairs = [(train[0], len(OLD)), (test, len(OLD)), (train[1], len(OLD))]
+    pairs = [(position, len(OLD)) for position in (train[0], *test, train[1])]
     with caplog.at_level(logging.WARNING):
         new = extend_splits([*OLD, fresh], old, near_duplicates=pairs)
     assert new.split_of(fresh) == "train"
-    assert "touches several splits (train, test)" in caplog.text
+    assert caplog.text.count("'p600' (train) nearly repeat each other") == 1
+    assert "take one of them out of the data" in caplog.text
+
+
+def test_an_article_is_never_cut_even_where_a_new_passage_nearly_repeats_another_split(
+    old, caplog
+):
+    article = OLD[position_of(old, "train")[0]].article_id
+    test = position_of(old, "test", 2)
+    fresh = [passage(610, article=article), passage(611, article=article)]
+    pairs = [(test[0], len(OLD)), (test[1], len(OLD)), (len(OLD), len(OLD) + 1)]
+    with caplog.at_level(logging.WARNING):
+        new = extend_splits([*OLD, *fresh], old, near_duplicates=pairs)
+    assert new.articles[article] == "train"
+    assert caplog.text.count("nearly repeat each other but belong to articles of two splits") == 2
+
+
+def test_two_new_passages_of_two_old_articles_each_follow_their_own(old):
+    articles = [OLD[position_of(old, name)[0]].article_id for name in ("train", "test")]
+    fresh = [passage(620 + k, article=article) for k, article in enumerate(articles)]
+    pairs = [(len(OLD), len(OLD) + 1)]
+    new = extend_splits([*OLD, *fresh], old, near_duplicates=pairs)
+    assert [new.articles[article] for article in articles] == ["train", "test"]
+
+
+def test_no_real_article_is_cut_either(old):
+    known = next(p for p in OLD if p.origin == "real" and old.split_of(p) == "train")
+    test = next(k for k, p in enumerate(OLD) if old.split_of(p) == "test")
+    fresh = passage(630, article=known.article_id, origin="real")
+    new = extend_splits([*OLD, fresh], old, near_duplicates=[(test, len(OLD))])
+    assert new.split_of(fresh) == "train"
 
 
 def test_a_removed_passage_is_forgotten_and_a_mended_label_changes_nothing(old):

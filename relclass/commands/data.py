@@ -51,11 +51,15 @@ def describe(
     splits: _Splits = None,
     codebook: _Codebook = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print as Markdown.")] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="A Markdown page: put the tables between its lines of `counts`."),
+    ] = None,
 ) -> None:
     """Count passages by language, topic, length and split; texts of real ones may be absent."""
     from relclass.codebook import load_codebook
     from relclass.dataset import read_labelled, read_real
-    from relclass.description import collect_items
+    from relclass.description import collect_items, fill_card
     from relclass.description import describe as count
     from relclass.real_passages import read_real_labels
     from relclass.split_file import read_splits
@@ -67,10 +71,15 @@ def describe(
     if real_labels and settings.real_texts:
         passages += read_real(real_labels, settings.real_texts, book)[0]
     known = read_splits(settings.splits) if settings.splits.exists() else None
-    for table in count(collect_items(passages, labels, splits=known), book):
-        if markdown:
-            print(f"**{table.title}**\n\n{table.to_markdown()}\n")
-        else:
+    tables = count(collect_items(passages, labels, splits=known), book)
+    page = "\n\n".join(f"**{table.title}**\n\n{table.to_markdown()}" for table in tables)
+    if into is not None:
+        into.write_text(fill_card(into.read_text(encoding="utf-8"), page), encoding="utf-8")
+        print(f"{into}: counts brought up to date")
+    elif markdown:
+        print(page)
+    else:
+        for table in tables:
             _print_table(table.title, table.columns, table.rows)
 
 
