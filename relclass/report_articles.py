@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from relclass.records import Article, Prediction
 from relclass.report_charts import timeline
-from relclass.report_markup import Markup, element, isolated, join, passage_attributes
+from relclass.report_markup import Attributes, Markup, element, isolated, join, passage_attributes
 
 MIN_SHOWN = 0.05
 """A probability below this gets no label on the page, whatever the slider says."""
@@ -206,7 +206,7 @@ def _contents(articles: Sequence[LabelledArticle], topics: Sequence[str]) -> Mar
             if article.topics[topic]
         ]
         link = element("a", {"href": f"#a{k}"}, _title(article))
-        place = {"data-article": k, "dir": _direction(article)}
+        place: Attributes = {"data-article": k, "dir": _direction(article)}
         items.append(element("li", place, link, element("span", {}, *dots)))
     return element("nav", {"aria-label": "Articles"}, element("ol", {}, *items))
 
@@ -241,7 +241,7 @@ def _article(
         width = next(iter(keys), 4)
         period = periods.get(article.date.isoformat()[:width])
     direction = _direction(article)
-    attributes = {"id": f"a{number}", "class": "article", "data-period": period}
+    attributes: Attributes = {"id": f"a{number}", "class": "article", "data-period": period}
     return element(
         "article",
         attributes,

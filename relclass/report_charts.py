@@ -63,7 +63,7 @@ def line_chart(series: Sequence[Series], axes: Axes) -> Markup:
     for one in series:
         group = [element("title", {}, one.name), _path(one, axes)]
         for (x, y), size in zip(one.points, one.sizes, strict=False):
-            dot = {"cx": _x(x), "cy": _y(y, axes), "r": 2.5 + 5 * size**0.5}
+            dot: Attributes = {"cx": _x(x), "cy": _y(y, axes), "r": 2.5 + 5 * size**0.5}
             group.append(element("circle", dot))
         marks.append(element("g", {"class": f"series {one.css_class}"}, *group))
     return element(
@@ -82,7 +82,11 @@ def interval_bar(estimate: Estimate, *, css_class: str = "") -> Markup:
             low, high = estimate.low * width, estimate.high * width
             marks.append(_line(low, middle, max(high, low + 0.5), middle, "interval"))
         marks.append(element("circle", {"cx": estimate.value * width, "cy": middle, "r": 3.5}))
-    attributes = {"viewBox": "-4 0 128 14", "class": f"bar {css_class}", "aria-hidden": "true"}
+    attributes: Attributes = {
+        "viewBox": "-4 0 128 14",
+        "class": f"bar {css_class}",
+        "aria-hidden": "true",
+    }
     return element("svg", attributes, *marks)
 
 
@@ -113,7 +117,7 @@ def timeline(
         bars = []
         for k, (count, total) in enumerate(zip(numbers, totals, strict=True)):
             height = scale * count / total if total else 0.0
-            bar = {
+            bar: Attributes = {
                 "x": left + k * step + min(1.5, step / 6),
                 "y": base - height,
                 "width": max(1.0, step - min(3.0, step / 3)),
@@ -130,7 +134,7 @@ def timeline(
         }
         marks.append(element("g", group, *bars))
     if largest:
-        top = {"x": left, "y": 9, "class": "tick"}
+        top: Attributes = {"x": left, "y": 9, "class": "tick"}
         marks.append(element("text", top, f"highest bar: {largest:.0%}"))
     bottom = len(counts) * row + 18
     every = max(1, round(len(periods) / 12))
@@ -171,8 +175,12 @@ def _grid(axes: Axes) -> Markup:
     marks.append(
         element("text", {"x": x_middle, "y": HEIGHT - 6, "class": "label middle"}, axes.x)
     )
-    turned = {"x": 0, "y": 0, "class": "label middle",
-              "transform": f"translate(11 {y_middle:.0f}) rotate(-90)"}  # fmt: skip
+    turned: Attributes = {
+        "x": 0,
+        "y": 0,
+        "class": "label middle",
+        "transform": f"translate(11 {y_middle:.0f}) rotate(-90)",
+    }
     marks.append(element("text", turned, axes.y))
     return join(marks)
 

@@ -181,14 +181,14 @@ def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
         )
         table = _table(title, "topic", "in gold", "precision", "recall", "F1", "average precision")
         for topic in evaluation.topics:
-            figures = scores.by_topic[topic]
+            by_name = scores.by_topic[topic]
             names = ("precision", "recall", "f1", "average_precision")
             n_positive = f"{scores.n_positive[topic]:,}"
-            table.add_row(topic, n_positive, *(str(figures[name]) for name in names))
+            table.add_row(topic, n_positive, *(str(by_name[name]) for name in names))
         for average in ("macro", "micro"):
-            names = tuple(f"{average}_{n}" for n in ("precision", "recall", "f1"))
-            rest = scores.overall["macro_average_precision"] if average == "macro" else ""
-            table.add_row(average, "", *(str(scores.overall[n]) for n in names), str(rest))
+            figures = {n: scores.overall[f"{average}_{n}"] for n in ("precision", "recall", "f1")}
+            rest = str(scores.overall["macro_average_precision"]) if average == "macro" else ""
+            table.add_row(average, "", *map(str, figures.values()), rest)
         console.print(table)
         for name in ("subset_accuracy", "hamming_loss", "ece", "brier"):
             console.print(f"{name.replace('_', ' ')}: {scores.overall[name]}", highlight=False)
