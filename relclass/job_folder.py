@@ -43,7 +43,11 @@ def locked(run_dir: Path) -> Iterator[None]:
                 f"{run_dir}: another process is writing this output. Wait for it, or choose "
                 "another name."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if os.listdir(run_dir) == ["lock"]:  # refused: leave nothing behind
+                shutil.rmtree(run_dir)
 
 
 def prepare(run_dir: Path, output: Path, identity: dict[str, Any], *, overwrite: bool) -> State:

@@ -146,6 +146,7 @@ def test_a_file_that_is_no_output_of_ours_is_not_replaced(job):
     with pytest.raises(ConfigError, match=r"out\.jsonl is there already.*--overwrite"):
         run_job(job)
     assert job.output.read_text() == "precious"
+    assert not job.run_dir.exists()
     run_job(job, overwrite=True)
     assert len(read_rows(job.output)) == 600
 

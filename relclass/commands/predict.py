@@ -293,6 +293,8 @@ def _write_summary(summary: Summary, output: Path) -> None:
     table = output.with_name(f"{output.name}.summary.csv")
     picture = output.with_name(f"{output.name}.summary.png")
     summary.write_csv(table)
+    if not summary.rows:
+        return
     try:
         plot_summary(summary, picture)
     except MissingExtraError as error:

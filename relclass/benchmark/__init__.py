@@ -1,0 +1,1 @@
+"""How fast the models are beside their peers; run by scripts/benchmark.py."""

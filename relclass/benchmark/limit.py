@@ -1,0 +1,98 @@
+"""The wall: how many int8 operations a second this machine does, and how many a passage costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from relclass.errors import MissingExtraError
+
+_TOKENS = (256, 1024)
+_SECONDS = 1.0
+# products of weights, by the position of the weight among the inputs
+_PRODUCTS = {
+    "MatMul": 1, "MatMulInteger": 1, "DynamicQuantizeMatMul": 1, "MatMulIntegerToFloat": 1,
+    "Gemm": 1, "Attention": 1, "QAttention": 1, "QLinearMatMul": 3, "QGemm": 3,
+}  # fmt: skip
+
+
+def weight_sizes(model_path: Path) -> list[tuple[int, int]]:
+    """List the sizes of the weights that every token is multiplied with.
+
+    Returns
+    -------
+    (inputs, outputs) of each product of activations and weights in the network; the embeddings
+    are looked up, so they are not among them.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "train") from error
+    graph = onnx.load(str(model_path)).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    sizes = []
+    for node in graph.node:
+        place = _PRODUCTS.get(node.op_type)
+        if place is None or place >= len(node.input):
+            continue
+        shape = shapes.get(node.input[place], ())
+        if len(shape) == 2 and min(shape) > 1:
+            sizes.append((int(shape[0]), int(shape[1])))
+    return sizes
+
+
+def ops_per_token(sizes: Sequence[tuple[int, int]]) -> int:
+    """Count the operations of a token: a multiplication and an addition a weight."""
+    return sum(2 * inputs * outputs for inputs, outputs in sizes)
+
+
+def measure_limit(sizes: Sequence[tuple[int, int]], *, n_threads: int) -> float:
+    """Measure int8 products of the network's own sizes and nothing else.
+
+    Returns
+    -------
+    Operations a second, at the best number of tokens.
+    """
+    return max(_measure_at(n_tokens, sizes, n_threads) for n_tokens in _TOKENS)
+
+
+def _measure_at(n_tokens: int, sizes: Sequence[tuple[int, int]], n_threads: int) -> float:
+    """Run one product of each distinct size in turn, as often as the network has it."""
+    distinct = {size: list(sizes).count(size) for size in dict.fromkeys(sizes)}
+    rng = np.random.default_rng(0)
+    seconds = 0.0
+    for (inputs, outputs), count in distinct.items():
+        session = _open_product(inputs, outputs, n_threads)
+        tokens = rng.integers(0, 255, (n_tokens, inputs), dtype=np.uint8)
+        session.run(None, {"tokens": tokens})
+        n_runs, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < _SECONDS / len(distinct):
+            session.run(None, {"tokens": tokens})
+            n_runs += 1
+        seconds += count * spent / n_runs
+    return n_tokens * ops_per_token(sizes) / seconds
+
+
+def _open_product(inputs: int, outputs: int, n_threads: int) -> object:
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 127, (inputs, outputs), dtype=np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["tokens", "weights"], ["product"])],
+        "product",
+        [helper.make_tensor_value_info("tokens", TensorProto.UINT8, [None, inputs])],
+        [helper.make_tensor_value_info("product", TensorProto.INT32, [None, outputs])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
