@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,24 @@ def _differences(one: Any, other: Any, at: str = "") -> list[str]:
     return [] if one == other else [at]
 
 
-def provenance(config: TrainConfig, checksum: Mapping[str, str], *, device: str) -> dict[str, Any]:
+def is_finished(run_dir: Path, record: Mapping[str, Any]) -> bool:
+    """Say whether the folder holds a finished run on the same data, as long as this one."""
+    try:
+        before = json.loads((run_dir / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(before.get(key) == record[key] for key in ("seed", "data", "max_steps"))
+
+
+def drop_checkpoints(run_dir: Path) -> None:
+    """Delete a finished run's checkpoints: several times the model's size, and no longer needed."""
+    for folder in (run_dir / CHECKPOINTS).glob("checkpoint-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def provenance(
+    config: TrainConfig, checksum: Mapping[str, str], options: RunOptions
+) -> dict[str, Any]:
     """Say what made a run: seed, versions, git commit, data checksums, machine."""
     return {
         "name": config.name,
@@ -104,7 +122,8 @@ def provenance(config: TrainConfig, checksum: Mapping[str, str], *, device: str)
         "versions": {"python": platform.python_version()} | _versions(),
         "git_commit": git_commit(),
         "data": dict(checksum),
-        "device": device,
+        "device": options.device,
+        "max_steps": options.max_steps,
         "platform": platform.platform(),
     }
 

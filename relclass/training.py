@@ -16,7 +16,7 @@ from relclass.errors import DataError
 from relclass.examples import Examples, make_examples
 from relclass.metrics import summarise
 from relclass.models.base import Classifier, Scorer
-from relclass.models.store import save_model
+from relclass.models.store import load_model, save_model
 from relclass.records import LabelledPassage
 from relclass.run_folder import (
     CHECKPOINTS,
@@ -25,6 +25,8 @@ from relclass.run_folder import (
     MODEL,
     RUN,
     RunOptions,
+    drop_checkpoints,
+    is_finished,
     is_main_process,
     open_run,
     plain,
@@ -51,9 +53,9 @@ def train(
     """Fit a model, calibrate it, measure it, and write all of it to a run folder.
 
     The folder gets config.yaml (resolved), run.json (seed, versions, commit, data checksums),
-    metrics.json (validation and test) and model/. A run that was killed goes on from its last
-    checkpoint when the same call is made again. Called by several processes of `accelerate
-    launch` or `torchrun`, only the first writes.
+    metrics.json (validation and test) and model/. The same call again takes up a run that was
+    killed at its last checkpoint, and loads a finished one. Of several processes (`accelerate
+    launch`, `torchrun`) only the first writes.
 
     Parameters
     ----------
@@ -72,15 +74,16 @@ def train(
     options = replace(options, device=device, resume=resume)
     dataset = load_dataset(config.data)
     open_run(config, run_dir, resume=resume)
+    record = provenance(config, dataset.checksum, options) | {"n_passages": _counts(dataset)}
+    if is_finished(run_dir, record):
+        logger.info("%s is finished already", run_dir)
+        return load_model(run_dir / MODEL)
     train_part = _filled(dataset.part("train"), "train")
     examples = make_examples(train_part, dataset.codebook, config, soft_targets=soft_targets)
-    tuning_part = _tuning_part(dataset, config.thresholds)
-    tuning = make_examples(tuning_part, dataset.codebook, config)
+    tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     scorer = _fit(config, examples, tuning, dataset, run_dir=run_dir, options=options)
     logits = scorer.score(tuning.texts)
     calibration, thresholds = calibrate(tuning, logits, config.thresholds)
-    record = provenance(config, dataset.checksum, device=options.device)
-    record["n_passages"] = _counts(dataset)
     classifier = Classifier(
         name=config.name,
         codebook=dataset.codebook,
@@ -93,9 +96,10 @@ def train(
     card = plain(record | {"config": resolved(config), "metrics": metrics})
     classifier = replace(classifier, card=card)
     if is_main_process():
-        write_json(run_dir / RUN, record)
-        write_json(run_dir / METRICS, metrics)
         save_model(classifier, run_dir / MODEL)
+        write_json(run_dir / METRICS, metrics)
+        write_json(run_dir / RUN, record)  # last: it marks the run as finished
+        drop_checkpoints(run_dir)
     return classifier
 
 
@@ -111,7 +115,8 @@ def _fit(
     if isinstance(config.model, BaselineSettings):
         from relclass.models.baseline import fit_baseline
 
-        return fit_baseline(examples.texts, examples.y_true, examples.weights, config.model)
+        y_true = (examples.y_true >= 0.5).astype(np.uint8)  # its solver knows no soft targets
+        return fit_baseline(examples.texts, y_true, examples.weights, config.model)
     from relclass.models.finetuning import FineTuning, finetune
 
     task = FineTuning(
@@ -130,7 +135,8 @@ def _filled(passages: list[LabelledPassage], what: str) -> list[LabelledPassage]
     return passages
 
 
-def _tuning_part(dataset: Dataset, settings: ThresholdSettings) -> list[LabelledPassage]:
+def tuning_part(dataset: Dataset, settings: ThresholdSettings) -> list[LabelledPassage]:
+    """Return the validation passages that calibration and thresholds are fitted on."""
     origin = None if settings.origin == "all" else settings.origin
     return _filled(
         dataset.part("validation", origin=origin),

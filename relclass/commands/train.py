@@ -89,7 +89,34 @@ def export(
         print(f"{name}: {n_bytes / 1e6:.1f} MB")
 
 
+def build_default(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are averaged.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
+        "relclass/shipped/default"
+    ),
+    corpus: Annotated[
+        list[Path] | None, typer.Option(help="Texts to trim the vocabulary by (.txt, .jsonl).")
+    ] = None,
+    max_pieces: Annotated[
+        int | None, typer.Option(min=1, help="Pieces to keep at most, the commonest first.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the model [default: the config's].")] = None,
+) -> None:
+    """Make the model that ships inside the package out of finished runs."""
+    from relclass.models.export import ExportSettings
+    from relclass.shipping import build_default_model
+
+    settings = ExportSettings(corpus=tuple(corpus or ()), max_pieces=max_pieces)
+    classifier = build_default_model(runs, out, settings, name=name)
+    _print_metrics(classifier.card["metrics"])
+    for split, parity in classifier.card["parity"].items():
+        print(f"int8 against float, {split}: {parity}")
+    n_bytes = sum(path.stat().st_size for path in out.iterdir())
+    print(f"model: {out}, {n_bytes / 1e6:.1f} MB")
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the command line."""
     app.command()(train)
     app.command()(export)
+    app.command()(build_default)

@@ -46,9 +46,7 @@ class TransformerScorer:
     kind: str = "transformer"
 
     @classmethod
-    def wrap(
-        cls, network: Any, tokenizer: Any, settings: TransformerSettings
-    ) -> TransformerScorer:
+    def wrap(cls, network: Any, tokenizer: Any, settings: TransformerSettings) -> TransformerScorer:
         """Put a network and its tokenizer together."""
         return cls(network, tokenizer, settings, window_rule(tokenizer, settings))
 
@@ -105,7 +103,7 @@ class TransformerScorer:
         model.save_pretrained(model_dir, max_shard_size="50GB")
         self.tokenizer.save_pretrained(model_dir)
         if not is_native:
-            head = {f"head.{k}": v.cpu() for k, v in self.network.head.state_dict().items()}
+            head = {name: value.cpu() for name, value in self.network.head.state_dict().items()}
             save_file(head, model_dir / _HEAD)
         content = self.settings.model_dump_json(indent=1)
         (model_dir / _SETTINGS).write_text(content, encoding="utf-8")
@@ -139,7 +137,7 @@ class TransformerScorer:
             )
             tokenizer = load_tokenizer(str(model_dir))
             if settings.pooling != "native":
-                network.load_state_dict(load_file(model_dir / _HEAD), strict=False)
+                network.head.load_state_dict(load_file(model_dir / _HEAD))
         except (OSError, ValueError, RuntimeError, ConfigError) as error:
             raise ModelError(f"{model_dir}: cannot load the transformer: {error}") from error
         network.eval()

@@ -1,0 +1,275 @@
+"""A fine-tuned transformer -> trimmed vocabulary -> ONNX -> int8: the model that ships."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relclass.errors import MissingExtraError, ModelError
+from relclass.models.onnx import MODEL, SETTINGS, TOKENIZER, OnnxScorer
+from relclass.models.transformer import TransformerScorer
+from relclass.models.vocabulary import (
+    TrimmedVocabulary,
+    count_pieces,
+    read_texts,
+    trim_vocabulary,
+)
+from relclass.models.windows import Windows, pad
+
+logger = logging.getLogger(__name__)
+
+_OPSET = 17
+_FUSED_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+_CALIBRATION_BATCH = 8
+N_CALIBRATION = 256
+"""Passages that the activations' ranges are measured on."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How a network is made small.
+
+    Parameters
+    ----------
+    corpus : texts (.txt, .jsonl) whose pieces the vocabulary keeps; empty keeps all of it.
+    max_pieces : keep at most so many pieces, the commonest first.
+    """
+
+    corpus: tuple[Path, ...] = ()
+    max_pieces: int | None = None
+
+
+def export_scorer(
+    scorer: TransformerScorer,
+    topics: tuple[str, ...],
+    out_dir: Path,
+    settings: ExportSettings,
+    *,
+    texts: Sequence[str],
+) -> None:
+    """Write an int8 ONNX model's files.
+
+    Parameters
+    ----------
+    out_dir : an existing folder; gets model.onnx, tokenizer.json and onnx.json.
+    texts : normalised passages, like those it will read: the activations are measured on some of
+        them, and a trimmed vocabulary keeps their pieces.
+
+    Raises
+    ------
+    ModelError
+        If the vocabulary is of a kind that cannot be trimmed, or there is no text to calibrate on.
+    MissingExtraError
+        If onnx is not installed.
+    """
+    from relclass.models.quantization import measure_activations, pack_embeddings, quantize_products
+
+    vocabulary = build_vocabulary(scorer, settings, texts)
+    small = trim_network(scorer, vocabulary)
+    step = max(1, len(texts) // N_CALIBRATION)
+    windows = _renumber(scorer.tokenize(texts[::step]), vocabulary)
+    pad_token_id = _new_id(vocabulary, scorer.pad_token_id)
+    batches = _calibration_batches(windows, pad_token_id)
+    if not batches:
+        raise ModelError("export needs texts to measure the activations on, got none")
+    model, embeddings = to_onnx(small, batches[0])
+    model = quantize_products(model, measure_activations(model, batches))
+    model = pack_embeddings(model, embeddings)
+    (out_dir / MODEL).write_bytes(model.SerializeToString())
+    (out_dir / TOKENIZER).write_text(vocabulary.tokenizer_json, encoding="utf-8")
+    content = {
+        "topics": list(topics),
+        "prefix": scorer.settings.prefix,
+        "max_length": scorer.rule.max_length,
+        "head": [_new_id(vocabulary, token) for token in scorer.rule.head],
+        "tail": [_new_id(vocabulary, token) for token in scorer.rule.tail],
+        "pad_token_id": pad_token_id,
+    }
+    (out_dir / SETTINGS).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _new_id(vocabulary: TrimmedVocabulary, old: int) -> int:
+    return int(np.searchsorted(vocabulary.kept, old))
+
+
+def build_vocabulary(
+    scorer: TransformerScorer, settings: ExportSettings, texts: Sequence[str] = ()
+) -> TrimmedVocabulary:
+    """Choose the pieces to keep: the corpus's and those of `texts`; without a corpus, all."""
+    backend = scorer.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    tokenizer_json = backend.to_str()
+    if not settings.corpus:
+        return TrimmedVocabulary(tokenizer_json, np.arange(len(scorer.tokenizer)))
+    counts = count_pieces(backend, chain(texts, read_texts(settings.corpus)))
+    always = [*scorer.rule.head, *scorer.rule.tail, scorer.pad_token_id]
+    counts[always] = np.iinfo(np.int64).max  # the prefix need not occur in the corpus
+    return trim_vocabulary(tokenizer_json, counts, max_pieces=settings.max_pieces)
+
+
+def trim_network(scorer: TransformerScorer, vocabulary: TrimmedVocabulary) -> Any:
+    """Return a copy of the network, on the CPU, that has only the kept pieces' embeddings."""
+    import torch
+    from torch import nn
+
+    embeddings = scorer.network.encoder.get_input_embeddings()
+    rows = embeddings.weight.detach().cpu()[torch.from_numpy(vocabulary.kept)]
+    # the whole matrix is most of the network: keep it out of the copy
+    network = copy.deepcopy(scorer.network, {id(embeddings): nn.Embedding(1, 1)})
+    network = network.cpu().float().eval()
+    pad = _new_id(vocabulary, scorer.pad_token_id)
+    network.encoder.set_input_embeddings(
+        nn.Embedding.from_pretrained(rows.float(), padding_idx=pad)
+    )
+    inner = getattr(network.encoder, "embeddings", None)
+    if hasattr(inner, "padding_idx"):  # XLM-R counts positions by it
+        inner.padding_idx = pad
+    return network
+
+
+def _renumber(windows: Windows, vocabulary: TrimmedVocabulary) -> Windows:
+    # calibration texts may use a piece that was not kept: its nearest neighbour does as well
+    last = len(vocabulary.kept) - 1
+    ids = [
+        np.minimum(np.searchsorted(vocabulary.kept, window), last).tolist()
+        for window in windows.input_ids
+    ]
+    return replace(windows, input_ids=ids)
+
+
+def _calibration_batches(windows: Windows, pad_token_id: int) -> list[dict[str, np.ndarray]]:
+    ordered = sorted(windows.input_ids, key=len)
+    batches = []
+    for start in range(0, len(ordered), _CALIBRATION_BATCH):
+        input_ids, mask = pad(
+            ordered[start : start + _CALIBRATION_BATCH], pad_token_id=pad_token_id
+        )
+        batches.append({"input_ids": input_ids, "attention_mask": mask})
+    return batches
+
+
+def to_onnx(network: Any, example: Mapping[str, np.ndarray]) -> tuple[Any, str]:
+    """Export a network to a float ONNX graph, its operators fused where that is known to hold.
+
+    Returns
+    -------
+    The model, and the name of its word embeddings.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "train") from error
+    import torch
+
+    network.encoder.set_attn_implementation("eager")  # the form that the fusion knows
+    inputs = tuple(torch.from_numpy(example[name]) for name in ("input_ids", "attention_mask"))
+    batch_axes = {0: "batch", 1: "seq_len"}
+    buffer = io.BytesIO()
+    with torch.inference_mode():
+        # the older exporter: its graphs are the ones that onnxruntime's BERT fusions match
+        torch.onnx.export(
+            network,
+            inputs,
+            buffer,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_axes={
+                "input_ids": batch_axes,
+                "attention_mask": batch_axes,
+                "logits": {0: "batch"},
+            },
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    config = network.encoder.config
+    if config.model_type in _FUSED_TYPES:
+        model = _fuse(model, n_heads=config.num_attention_heads, hidden=config.hidden_size)
+    return model, _embeddings_name(model, network)
+
+
+def _fuse(model: Any, *, n_heads: int, hidden: int) -> Any:
+    import onnx
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    options = FusionOptions("bert")
+    options.enable_embed_layer_norm = False  # it would swallow the embeddings, which go to 4 bits
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        onnx.save(model, str(path))
+        fused = optimize_model(
+            str(path),
+            model_type="bert",
+            num_heads=n_heads,
+            hidden_size=hidden,
+            optimization_options=options,
+            opt_level=0,
+        )
+    return fused.model
+
+
+def _embeddings_name(model: Any, network: Any) -> str:
+    shape = list(network.encoder.get_input_embeddings().weight.shape)
+    gathered = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
+    for tensor in model.graph.initializer:
+        if list(tensor.dims) == shape and tensor.name in gathered:
+            return str(tensor.name)
+    raise ModelError(f"the exported graph holds no embeddings of shape {shape}")
+
+
+def export_classifier(
+    model_dir: Path,
+    out_dir: Path,
+    settings: ExportSettings,
+    *,
+    texts: Sequence[str] | None = None,
+) -> dict[str, int]:
+    """Export a model folder of the kind transformer to one of the kind onnx.
+
+    Calibration and thresholds are taken over as they are.
+
+    Parameters
+    ----------
+    texts : normalised passages to measure ranges on; None takes them from the corpus.
+
+    Returns
+    -------
+    The new folder's files and their sizes in bytes.
+
+    Raises
+    ------
+    ModelError
+        If the model is of another kind, or there is no text to measure on.
+    """
+    from relclass.models.store import load_model, save_model
+
+    classifier = load_model(model_dir)
+    if not isinstance(classifier.scorer, TransformerScorer):
+        raise ModelError(
+            f"{model_dir}: kind {classifier.scorer.kind!r}; only a transformer can be exported"
+        )
+    if texts is None:
+        texts = _sample(settings.corpus)
+    with tempfile.TemporaryDirectory() as folder:
+        export_scorer(classifier.scorer, classifier.topics, Path(folder), settings, texts=texts)
+        scorer = OnnxScorer.load(Path(folder), classifier.codebook)
+        save_model(replace(classifier, scorer=scorer), out_dir)
+    return {path.name: path.stat().st_size for path in sorted(out_dir.iterdir())}
+
+
+def _sample(corpus: tuple[Path, ...]) -> list[str]:
+    # far more than are measured on, so that every file has its part in the choice
+    texts = [text for text in read_texts(corpus) if text.strip()]
+    return texts[:: max(1, len(texts) // (10 * N_CALIBRATION))]

@@ -1,0 +1,153 @@
+"""Finished runs -> the model that ships: averaged, exported, calibrated anew, compared, described.
+
+The int8 network's logits are not quite the float one's, so its calibration and thresholds are
+fitted on its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relclass.config import TrainConfig, load_config
+from relclass.dataset import Dataset, load_dataset, to_arrays
+from relclass.errors import ModelError
+from relclass.examples import Examples, make_examples
+from relclass.metrics import macro_f1
+from relclass.models.base import Classifier, Scorer
+from relclass.models.export import ExportSettings, export_scorer
+from relclass.models.onnx import OnnxScorer
+from relclass.models.soup import average_scorers
+from relclass.models.store import load_model, save_model
+from relclass.models.transformer import TransformerScorer
+from relclass.run_folder import CONFIG, MODEL, plain, resolved
+from relclass.thresholds import apply_thresholds
+from relclass.training import calibrate, measure, tuning_part
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near the int8 network comes to the float one, both with the int8 one's calibration.
+
+    Parameters
+    ----------
+    median, maximum : of the absolute difference of probabilities.
+    f1_float, f1_int8 : macro-F1 at the shipped thresholds.
+    n_flipped : topic marks that differ, of n_passages times n_topics.
+    """
+
+    n_passages: int
+    median: float
+    maximum: float
+    f1_float: float | None
+    f1_int8: float | None
+    n_flipped: int
+
+
+def build_default_model(
+    run_dirs: Sequence[Path],
+    out_dir: Path,
+    settings: ExportSettings,
+    *,
+    name: str | None = None,
+) -> Classifier:
+    """Make the model folder that ships out of finished runs.
+
+    Parameters
+    ----------
+    run_dirs : run folders of one config; several (of different seeds) are averaged.
+    out_dir : the folder to write, such as relclass/shipped/default; replaced if it is a model.
+    settings : the corpus the vocabulary is trimmed by; the training texts are always added.
+    name : of the model; None takes the config's.
+
+    Raises
+    ------
+    ModelError
+        If a run is not a transformer's, or the runs cannot be averaged.
+    """
+    config = load_config(run_dirs[0] / CONFIG)
+    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
+    averaged = average_scorers(
+        [_transformer(member, at) for member, at in zip(members, run_dirs, strict=True)]
+    )
+    dataset = load_dataset(config.data)
+    tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
+    with tempfile.TemporaryDirectory() as folder:
+        export_scorer(
+            averaged,
+            dataset.codebook.names,
+            Path(folder),
+            settings,
+            texts=make_examples(dataset.part("train"), dataset.codebook, config).texts,
+        )
+        scorer = OnnxScorer.load(Path(folder), dataset.codebook)
+        classifier = _calibrated(scorer, members[0], tuning, config)
+        classifier = replace(classifier, name=name or config.name)
+        card = _card(classifier, averaged, dataset, config)
+        card["runs"] = [member.card for member in members]
+        card["vocabulary"] = {"n_pieces": scorer.tokenizer.get_vocab_size()}
+        classifier = replace(classifier, card=plain(card))
+        save_model(classifier, out_dir)
+    return load_model(out_dir)
+
+
+def _transformer(member: Classifier, run_dir: Path) -> TransformerScorer:
+    if not isinstance(member.scorer, TransformerScorer):
+        raise ModelError(
+            f"{run_dir}: holds a model of kind {member.scorer.kind!r}, expected a transformer"
+        )
+    return member.scorer
+
+
+def _calibrated(
+    scorer: Scorer, member: Classifier, tuning: Examples, config: TrainConfig
+) -> Classifier:
+    calibration, thresholds = calibrate(tuning, scorer.score(tuning.texts), config.thresholds)
+    return replace(member, scorer=scorer, calibration=calibration, thresholds=thresholds)
+
+
+def _card(
+    classifier: Classifier, averaged: TransformerScorer, dataset: Dataset, config: TrainConfig
+) -> dict[str, Any]:
+    whole = replace(classifier, scorer=averaged)
+    parity = {
+        split: asdict(compare(whole, classifier, dataset, split))
+        for split in ("validation", "test")
+    }
+    metrics = {split: measure(classifier, dataset.part(split)) for split in ("validation", "test")}
+    return {
+        "config": resolved(config),
+        "data": dict(dataset.checksum),
+        "metrics": metrics,
+        "parity": parity,
+    }
+
+
+def compare(whole: Classifier, small: Classifier, dataset: Dataset, split: str) -> Parity:
+    """Label a split with both and say how far apart they are.
+
+    Parameters
+    ----------
+    whole, small : classifiers that differ in the scorer alone.
+    """
+    texts, languages, y_true, _ = to_arrays(dataset.part(split), dataset.codebook)
+    of_whole = whole.predict_proba(texts, languages)
+    of_small = small.predict_proba(texts, languages)
+    difference = np.abs(of_whole - of_small)
+    marks = [apply_thresholds(y_prob, small.thresholds) for y_prob in (of_whole, of_small)]
+    return Parity(
+        n_passages=len(texts),
+        median=float(np.median(difference)),
+        maximum=float(difference.max()),
+        f1_float=macro_f1(y_true, marks[0]),
+        f1_int8=macro_f1(y_true, marks[1]),
+        n_flipped=int((marks[0] != marks[1]).sum()),
+    )

@@ -1,0 +1,142 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_transformer import CODEBOOK, TEXTS, make_scorer
+from tiny_encoders import ARCHITECTURES, SENTENCES, TOPICS
+
+from relclass.codebook import Codebook
+from relclass.errors import ModelError
+from relclass.models.export import ExportSettings, export_scorer
+from relclass.models.onnx import OnnxScorer, count_threads
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_encoder, tmp_path_factory):
+    """Give a torch scorer and its int8 export, once for each architecture."""
+    root = tmp_path_factory.mktemp("exported")
+    corpus = root / "corpus.txt"
+    corpus.write_text("\n".join(SENTENCES[:8]), encoding="utf-8")
+    made = {}
+
+    def of(architecture, pooling="mean"):
+        key = (architecture, pooling)
+        if key not in made:
+            scorer = make_scorer(tiny_encoder(architecture), pooling=pooling, prefix="query: ")
+            folder = root / "-".join(key)
+            folder.mkdir()
+            settings = ExportSettings(corpus=(corpus,))
+            export_scorer(scorer, TOPICS, folder, settings, texts=TEXTS)
+            made[key] = scorer, OnnxScorer.load(folder, CODEBOOK, threads=1)
+        return made[key]
+
+    return of
+
+
+def probabilities(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+CASES = [(architecture, "mean") for architecture in ARCHITECTURES] + [("bert", "native")]
+
+
+@pytest.mark.parametrize(("architecture", "pooling"), CASES)
+def test_int8_gives_nearly_the_probabilities_of_torch(exported, architecture, pooling):
+    scorer, small = exported(architecture, pooling)
+    difference = np.abs(probabilities(scorer.score(TEXTS)) - probabilities(small.score(TEXTS)))
+    assert np.median(difference) <= 0.02
+    assert difference.max() <= 0.1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_passage_does_not_depend_on_its_batch(exported, architecture):
+    _, small = exported(architecture)
+    together = small.score(TEXTS)
+    alone = np.concatenate([small.score([text]) for text in TEXTS])
+    assert np.allclose(together, alone, atol=1e-4)
+    assert np.allclose(small.score(TEXTS[::-1])[::-1], together, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_vocabulary_is_smaller_and_the_windows_the_same(exported, architecture):
+    scorer, small = exported(architecture)
+    assert small.tokenizer.get_vocab_size() < len(scorer.tokenizer)
+    ours, theirs = small.tokenize(SENTENCES[:8]), scorer.tokenize(SENTENCES[:8])
+    assert np.array_equal(ours.lengths, theirs.lengths)
+    assert np.array_equal(ours.passage, theirs.passage)
+
+
+def test_saving_and_loading_changes_nothing(exported, tmp_path):
+    _, small = exported("bert")
+    small.save(tmp_path)
+    assert np.array_equal(OnnxScorer.load(tmp_path, CODEBOOK).score(TEXTS), small.score(TEXTS))
+
+
+def test_int8_is_about_a_quarter_of_the_size(exported):
+    scorer, small = exported("bert")
+    n_bytes = sum(p.numel() for p in scorer.network.encoder.encoder.parameters()) * 4
+    of_embeddings = scorer.network.encoder.embeddings.position_embeddings.weight.numel() * 4
+    assert (small.model_dir / "model.onnx").stat().st_size < n_bytes + of_embeddings
+
+
+def test_prediction_needs_no_torch(exported):
+    import subprocess
+    import sys
+
+    _, small = exported("bert")
+    code = (
+        "import sys; from pathlib import Path; from relclass.models.onnx import OnnxScorer;"
+        "from types import SimpleNamespace;"
+        f"c = SimpleNamespace(names={TOPICS!r});"
+        "s = OnnxScorer.load(Path(sys.argv[1]), c, threads=1); s.score(['x']);"
+        "print(sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(small.model_dir)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "onnx.json"])
+def test_a_missing_or_damaged_file_is_refused(exported, tmp_path, name):
+    folder = shutil.copytree(exported("bert")[1].model_dir, tmp_path / "model")
+    (folder / name).write_text("{")
+    with pytest.raises(ModelError, match="cannot load the ONNX model"):
+        OnnxScorer.load(folder, CODEBOOK)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match="cannot load the ONNX model"):
+        OnnxScorer.load(folder, CODEBOOK)
+
+
+def test_a_codebook_of_other_topics_is_refused(exported):
+    folder = exported("bert")[1].model_dir
+    reordered = Codebook(version="1", topics=CODEBOOK.topics[::-1])
+    with pytest.raises(ModelError, match="the network gives the topics"):
+        OnnxScorer.load(folder, reordered)
+
+
+def test_the_settings_hold_what_prediction_replays(exported):
+    settings = json.loads((exported("xlm-roberta")[1].model_dir / "onnx.json").read_text())
+    assert settings["topics"] == list(TOPICS)
+    assert settings["prefix"] == "query: "
+    assert settings["pad_token_id"] == 1
+
+
+def test_threads_come_from_the_argument_or_the_environment(monkeypatch):
+    monkeypatch.delenv("RELCLASS_THREADS", raising=False)
+    assert (count_threads(3), count_threads(None)) == (3, 0)
+    monkeypatch.setenv("RELCLASS_THREADS", "2")
+    assert count_threads(None) == 2
+    monkeypatch.setenv("RELCLASS_THREADS", "many")
+    with pytest.raises(ModelError, match=r"\$RELCLASS_THREADS is 'many'"):
+        count_threads(None)
+
+
+def test_no_text_to_measure_on_is_refused(tiny_encoder, tmp_path):
+    scorer = make_scorer(tiny_encoder("bert"))
+    with pytest.raises(ModelError, match="export needs texts to measure the activations on"):
+        export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=[])

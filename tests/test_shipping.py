@@ -1,0 +1,124 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_transformer import make_scorer
+from tiny_project import write_project
+
+from relclass.config import BaselineSettings, TrainConfig, TransformerSettings
+from relclass.dataset import load_dataset
+from relclass.errors import ModelError
+from relclass.models.export import ExportSettings, export_classifier
+from relclass.models.soup import average_scorers
+from relclass.models.store import load_model
+from relclass.shipping import build_default_model, compare
+from relclass.training import train
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_encoder):
+    """Train two seeds of one config on a small project."""
+    root = tmp_path_factory.mktemp("runs")
+    data = write_project(root)
+    model = TransformerSettings(
+        encoder=str(tiny_encoder("bert")),
+        max_length=32,
+        epochs=2,
+        batch_size=8,
+        precision="fp32",
+        prefix="query: ",
+        head_learning_rate=0.05,
+    )
+    folders = []
+    for seed in (0, 1):
+        config = TrainConfig(name="tiny", seed=seed, data=data, model=model)
+        train(config, root / f"run{seed}", device="cpu")
+        folders.append(root / f"run{seed}")
+    return folders
+
+
+@pytest.fixture
+def corpus(runs):
+    return (runs[0].parent / "articles.jsonl",)
+
+
+def test_the_shipped_model_is_near_the_float_one_and_says_how_near(runs, corpus, tmp_path):
+    classifier = build_default_model(runs[:1], tmp_path / "out", ExportSettings(corpus=corpus))
+    assert classifier.scorer.kind == "onnx"
+    for split in ("validation", "test"):
+        parity = classifier.card["parity"][split]
+        assert parity["median"] <= 0.02
+        assert parity["maximum"] <= 0.1
+    assert set(classifier.card["metrics"]) == {"validation", "test"}
+    assert classifier.card["runs"][0]["seed"] == 0
+    assert classifier.card["vocabulary"]["n_pieces"] == classifier.scorer.tokenizer.get_vocab_size()
+    again = load_model(tmp_path / "out")
+    texts = ["گاز", "کامیون در مرز", ""]
+    assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
+
+
+def test_several_runs_are_averaged_by_weight(runs):
+    import torch
+
+    scorers = [load_model(run / "model").scorer for run in runs]
+    mean = average_scorers(scorers).network.state_dict()
+    one, two = (scorer.network.state_dict() for scorer in scorers)
+    assert not torch.equal(one["head.weight"], two["head.weight"])
+    for name, values in mean.items():
+        assert torch.allclose(values.float(), (one[name].float() + two[name].float()) / 2)
+
+
+def test_one_run_is_its_own_average(runs):
+    scorer = load_model(runs[0] / "model").scorer
+    assert average_scorers([scorer]) is scorer
+
+
+def test_runs_that_do_not_belong_together_are_not_averaged(tiny_encoder):
+    folder = tiny_encoder("bert")
+    mean, cls = make_scorer(folder), make_scorer(folder, pooling="cls")
+    with pytest.raises(ModelError, match=r"differ in model\.pooling: 'mean' and 'cls'"):
+        average_scorers([mean, cls])
+    with pytest.raises(ModelError, match="a soup needs at least one run"):
+        average_scorers([])
+
+
+def test_a_baseline_is_not_shipped_as_an_encoder(runs, tmp_path):
+    data = load_model(runs[0] / "model").card["config"]["data"]
+    config = TrainConfig(name="words", data=data, model=BaselineSettings(min_df=1))
+    train(config, tmp_path / "run")
+    with pytest.raises(ModelError, match="a model of kind 'baseline', expected a transformer"):
+        build_default_model([tmp_path / "run"], tmp_path / "out", ExportSettings())
+    with pytest.raises(ModelError, match="kind 'baseline'; only a transformer can be exported"):
+        export_classifier(tmp_path / "run/model", tmp_path / "out", ExportSettings())
+
+
+def test_a_model_agrees_with_itself(runs):
+    classifier = load_model(runs[0] / "model")
+    dataset = load_dataset(TrainConfig.model_validate(classifier.card["config"]).data)
+    parity = compare(classifier, classifier, dataset, "test")
+    assert (parity.median, parity.maximum, parity.n_flipped) == (0, 0, 0)
+    assert parity.f1_float == parity.f1_int8
+
+
+def run_script(name, *arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", ROOT / "scripts" / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_scripts_export_and_build(runs, corpus, tmp_path):
+    done = run_script("export.py", runs[0] / "model", "--out", tmp_path / "a", "--corpus", *corpus)
+    assert done.returncode == 0, done.stderr
+    assert "model.onnx: " in done.stdout
+    assert load_model(tmp_path / "a").scorer.kind == "onnx"
+    done = run_script("build_default_model.py", *runs, "--out", tmp_path / "b", "--name", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "int8 against float, test" in done.stdout
+    assert load_model(tmp_path / "b").name == "mine"

@@ -1,0 +1,188 @@
+import json
+
+import numpy as np
+import pytest
+from tiny_encoders import ARCHITECTURES, SENTENCES, TOPICS
+
+from relclass.codebook import Codebook, Topic
+from relclass.config import LoraSettings, TransformerSettings
+from relclass.errors import ConfigError, ModelError
+from relclass.models.network import (
+    build_network,
+    choose_attention,
+    merge_adapters,
+    parameter_groups,
+)
+from relclass.models.transformer import TransformerScorer
+
+CODEBOOK = Codebook(version="1", topics=tuple(Topic(name=name, definition=name) for name in TOPICS))
+LONG = " ".join(SENTENCES)
+TEXTS = [*SENTENCES, LONG, "", "   "]
+
+
+def make_scorer(folder, **settings) -> TransformerScorer:
+    import torch
+
+    torch.manual_seed(1)
+    values = TransformerSettings(encoder=str(folder), **({"max_length": 32} | settings))
+    network, tokenizer = build_network(values, TOPICS)
+    if settings.get("pooling") != "native":
+        torch.nn.init.normal_(network.head.weight)
+    return TransformerScorer.wrap(network.eval(), tokenizer, values)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["mean", "cls", "native"])
+def test_a_saved_model_gives_the_same_logits(tiny_encoder, tmp_path, architecture, pooling):
+    scorer = make_scorer(tiny_encoder(architecture), pooling=pooling, prefix="query: ")
+    before = scorer.score(TEXTS)
+    scorer.save(tmp_path)
+    after = TransformerScorer.load(tmp_path, CODEBOOK).score(TEXTS)
+    assert np.array_equal(before, after)
+    assert not np.allclose(before[0], before[1])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_passage_scores_the_same_alone_and_in_a_batch(tiny_encoder, architecture):
+    scorer = make_scorer(tiny_encoder(architecture))
+    together = scorer.score(TEXTS)
+    alone = np.concatenate([scorer.score([text]) for text in TEXTS])
+    assert np.allclose(together, alone, atol=1e-5)
+    assert np.allclose(scorer.score(TEXTS[::-1])[::-1], together, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_native_pooling_leaves_a_plain_checkpoint(tiny_encoder, tmp_path, architecture):
+    from transformers import pipeline
+
+    scorer = make_scorer(tiny_encoder(architecture), pooling="native")
+    scorer.save(tmp_path)
+    classify = pipeline(
+        "text-classification",
+        model=str(tmp_path),
+        function_to_apply="sigmoid",
+        top_k=None,
+        device="cpu",
+    )
+    theirs = [{row["label"]: row["score"] for row in rows} for rows in classify(SENTENCES)]
+    ours = 1 / (1 + np.exp(-scorer.score(SENTENCES)))
+    expected = [[row[topic] for topic in TOPICS] for row in theirs]
+    assert np.allclose(ours, expected, atol=1e-5)
+
+
+def test_a_plain_checkpoint_states_that_it_is_multi_label(tiny_encoder, tmp_path):
+    make_scorer(tiny_encoder("bert"), pooling="native").save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert config["id2label"] == {str(i): topic for i, topic in enumerate(TOPICS)}
+
+
+def test_the_end_of_a_long_passage_still_counts(tiny_encoder):
+    scorer = make_scorer(tiny_encoder("bert"))
+    assert len(scorer.tokenize([LONG]).input_ids) > 2
+    other_end = LONG + " " + " ".join(["گاز نفت"] * 20)
+    assert not np.allclose(scorer.score([LONG]), scorer.score([other_end]))
+
+
+def test_a_long_passage_scores_at_least_its_highest_window(tiny_encoder):
+    scorer = make_scorer(tiny_encoder("bert"))
+    windows = scorer.tokenize([LONG])
+    texts = [scorer.tokenizer.decode(ids, skip_special_tokens=True) for ids in windows.input_ids]
+    of_windows = scorer.score(texts)  # decoding and reading again gives the same pieces here
+    assert np.allclose(scorer.score([LONG])[0], of_windows.max(axis=0), atol=1e-4)
+
+
+def test_mean_pooling_leaves_padding_out(tiny_encoder):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"))
+    ids = torch.tensor([scorer.tokenize([SENTENCES[0]]).input_ids[0]])
+    padded = torch.nn.functional.pad(ids, (0, 7), value=scorer.pad_token_id)
+    with torch.inference_mode():
+        plain = scorer.network(ids, torch.ones_like(ids))
+        masked = scorer.network(padded, (torch.arange(padded.shape[1]) < ids.shape[1])[None].long())
+        states = scorer.network.encoder(ids).last_hidden_state
+        by_hand = states.mean(1) @ scorer.network.head.weight.T + scorer.network.head.bias
+    assert torch.allclose(plain, masked, atol=1e-5)
+    assert torch.allclose(plain, by_hand, atol=1e-5)
+
+
+def test_frozen_parts_have_no_gradient(tiny_encoder):
+    folder = str(tiny_encoder("bert"))
+    by_freeze = {}
+    for freeze in ("none", "embeddings", "encoder"):
+        settings = TransformerSettings(encoder=folder, freeze=freeze, max_length=32)
+        network, _ = build_network(settings, TOPICS)
+        by_freeze[freeze] = {n for n, p in network.named_parameters() if p.requires_grad}
+    frozen = by_freeze["none"] - by_freeze["embeddings"]
+    assert frozen == {"encoder.embeddings.word_embeddings.weight"}
+    assert by_freeze["encoder"] == {"head.weight", "head.bias"}
+
+
+def test_each_layer_has_its_learning_rate(tiny_encoder):
+    settings = TransformerSettings(
+        encoder=str(tiny_encoder("bert")),
+        learning_rate=1.0e-4,
+        head_learning_rate=1.0e-2,
+        layer_decay=0.5,
+        max_length=32,
+    )
+    network, _ = build_network(settings, TOPICS)
+    rate_of = {}
+    for group in parameter_groups(network, settings):
+        for parameter in group["params"]:
+            rate_of[id(parameter)] = (group["lr"], group["weight_decay"])
+    by_name = {n: rate_of.get(id(p)) for n, p in network.named_parameters()}
+    assert by_name["head.weight"] == (1.0e-2, 0.01)
+    assert by_name["head.bias"] == (1.0e-2, 0.0)
+    assert by_name["encoder.encoder.layer.1.output.dense.weight"] == (1.0e-4, 0.01)
+    assert by_name["encoder.encoder.layer.0.output.dense.weight"] == (0.5e-4, 0.01)
+    assert by_name["encoder.embeddings.position_embeddings.weight"] == (0.25e-4, 0.01)
+    assert by_name["encoder.embeddings.word_embeddings.weight"] is None
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_adapters_are_merged_into_the_weights_they_adapt(tiny_encoder, architecture):
+    import torch
+
+    settings = TransformerSettings(
+        encoder=str(tiny_encoder(architecture)), lora=LoraSettings(rank=2), max_length=32
+    )
+    network, tokenizer = build_network(settings, TOPICS)
+    trained = {n for n, p in network.named_parameters() if p.requires_grad}
+    assert all("lora" in name or name.startswith("head") for name in trained)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter)
+        torch.nn.init.normal_(network.head.weight)
+    scorer = TransformerScorer.wrap(network.eval(), tokenizer, settings)
+    before = scorer.score(SENTENCES)
+    merge_adapters(network)
+    assert not [name for name in network.state_dict() if "lora" in name]
+    assert np.allclose(scorer.score(SENTENCES), before, atol=1e-4)
+
+
+def test_a_prefix_longer_than_the_limit_is_refused(tiny_encoder):
+    with pytest.raises(ConfigError, match=r"model\.max_length: Got max_length 8"):
+        make_scorer(tiny_encoder("bert"), max_length=8, prefix=LONG)
+
+
+def test_a_model_folder_without_its_head_is_refused(tiny_encoder, tmp_path):
+    make_scorer(tiny_encoder("bert")).save(tmp_path)
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot load the transformer"):
+        TransformerScorer.load(tmp_path, CODEBOOK)
+
+
+def test_a_head_of_other_topics_is_refused(tiny_encoder, tmp_path):
+    make_scorer(tiny_encoder("bert")).save(tmp_path)
+    fewer = Codebook(version="1", topics=CODEBOOK.topics[:2])
+    with pytest.raises(ModelError, match="cannot load the transformer"):
+        TransformerScorer.load(tmp_path, fewer)
+
+
+def test_attention_is_eager_on_a_cpu_unless_told():
+    assert choose_attention("auto", "cpu") == "eager"
+    assert choose_attention("auto", "cuda") is None
+    assert choose_attention("sdpa", "cpu") == "sdpa"
