@@ -109,7 +109,7 @@ def model_reference(model: str) -> ModelReference:
     ModelError
         If there is no such model, or its manifest cannot be read.
     """
-    manifest = store._read_manifest(store._find(model))
+    manifest = store.read_manifest(model)
     content = json.dumps({key: manifest[key] for key in sorted(manifest)}, ensure_ascii=False)
     return ModelReference(
         source=model,

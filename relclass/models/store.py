@@ -168,6 +168,21 @@ def load_model(model: str | Path = "default") -> Classifier:
     )
 
 
+def read_manifest(model: str | Path = "default") -> dict[str, Any]:
+    """Read what a model folder says of itself, without loading or checking its weights.
+
+    Parameters
+    ----------
+    model : as in `load_model`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its manifest cannot be read.
+    """
+    return _read_manifest(_find(model))
+
+
 def _find(model: str | Path) -> Path:
     shipped = shipped_models()
     if isinstance(model, str):
