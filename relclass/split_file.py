@@ -143,11 +143,19 @@ def extend_splits(
     )
     names = [SPLITS[number] for number in split]
     _warn_of_leaks(passages, names, near_duplicates)
+    new = _next_version(passages, names, old)
+    unchanged = (new.checksum, new.articles, new.passages) == (
+        old.checksum, old.articles, old.passages,
+    )  # fmt: skip
+    return old if unchanged else new
+
+
+def _next_version(passages: Sequence[LabelledPassage], names: Sequence[str], old: Splits) -> Splits:
     placed = list(zip(passages, names, strict=True))
     by_origin: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for passage in passages:
         by_origin[passage.origin].append((passage.passage_id, text_hash(passage.text)))
-    new = Splits(
+    return Splits(
         version=old.version + 1,
         seed=old.seed,
         shares=old.shares,
@@ -155,10 +163,6 @@ def extend_splits(
         articles={p.article_id: name for p, name in placed if p.origin != "real"},
         passages={p.passage_id: name for p, name in placed if p.origin == "real"},
     )
-    unchanged = (new.checksum, new.articles, new.passages) == (
-        old.checksum, old.articles, old.passages,
-    )  # fmt: skip
-    return old if unchanged else new
 
 
 def _keep_old(passages: Sequence[LabelledPassage], old: Splits) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
+_Counts = dict[Hashable, float]
 
 
 def find_near_duplicates(
@@ -129,18 +130,7 @@ def split_groups(
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"Got shares={tuple(shares)} but expected positive shares summing to 1.")
     fixed = np.full(len(groups), -1) if fixed is None else fixed
-    n_groups = int(groups.max()) + 1 if len(groups) else 0
-    counts: list[dict[Hashable, int]] = [defaultdict(int) for _ in range(n_groups)]
-    total: dict[Hashable, int] = defaultdict(int)
-    has_split: list[dict[Hashable, int]] = [defaultdict(int) for _ in shares]
-    for group, row, split in zip(groups, strata, fixed, strict=True):
-        for stratum in (*row, None):  # None: every passage counts toward its split's size
-            total[stratum] += 1
-            (counts[group] if split < 0 else has_split[split])[stratum] += 1
-    missing = [
-        {s: share * number - has[s] for s, number in total.items()}
-        for share, has in zip(shares, has_split, strict=True)
-    ]
+    counts, total, missing = _count_strata(groups, strata, shares=shares, fixed=fixed)
 
     def rarest(group: int) -> Hashable:
         return min(counts[group], key=lambda s: (total[s], str(s)))
@@ -149,8 +139,8 @@ def split_groups(
         stratum = rarest(group)
         return total[stratum], -counts[group][stratum]
 
-    order = np.random.default_rng(seed).permutation(n_groups)
-    placed = np.zeros(n_groups, dtype=np.int64)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    placed = np.zeros(len(counts), dtype=np.int64)
     for group in sorted((group for group in order if counts[group]), key=urgency):
         stratum = rarest(group)
         placed[group] = max(
@@ -158,4 +148,27 @@ def split_groups(
         )
         for stratum, number in counts[group].items():
             missing[placed[group]][stratum] -= number
-    return np.where(fixed < 0, placed[groups], fixed) if n_groups else np.zeros(0, dtype=np.int64)
+    return np.where(fixed < 0, placed[groups], fixed) if counts else np.zeros(0, dtype=np.int64)
+
+
+def _count_strata(
+    groups: np.ndarray,
+    strata: Sequence[Sequence[Hashable]],
+    *,
+    shares: Sequence[float],
+    fixed: np.ndarray,
+) -> tuple[list[_Counts], _Counts, list[_Counts]]:
+    """Count passages by stratum: to be placed in each group, in all, and missing in each split."""
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    counts: list[_Counts] = [defaultdict(int) for _ in range(n_groups)]
+    total: _Counts = defaultdict(int)
+    has_split: list[_Counts] = [defaultdict(int) for _ in shares]
+    for group, row, split in zip(groups, strata, fixed, strict=True):
+        for stratum in (*row, None):  # None: every passage counts toward its split's size
+            total[stratum] += 1
+            (counts[group] if split < 0 else has_split[split])[stratum] += 1
+    missing: list[_Counts] = [
+        {s: share * number - has[s] for s, number in total.items()}
+        for share, has in zip(shares, has_split, strict=True)
+    ]
+    return counts, total, missing

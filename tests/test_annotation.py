@@ -28,7 +28,7 @@ CODEBOOK = Codebook(
 PASSAGES = [
     LabelledPassage("a1/0", "a1", "پل مرزی «پلدشت»\nباز شد.", "fa", ("transit",), scraped=True),
     LabelledPassage("a1/1", "a1", "وزير الخارجية وصل", "ar", (), unsure=("security",)),
-    LabelledPassage("b/0", "b", "Two, \"quoted\"", "en", ("security", "transit"), origin="real"),
+    LabelledPassage("b/0", "b", 'Two, "quoted"', "en", ("security", "transit"), origin="real"),
 ]
 many = st.lists(
     st.builds(

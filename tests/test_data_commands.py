@@ -112,9 +112,10 @@ def test_labels_are_converted_there_and_back(project, name):
 
 
 def test_doccano_is_written_when_asked_and_known_when_read(project):
-    assert "40 passages as doccano" in run(
-        "convert", "data/articles", "d.jsonl", "--to", "doccano"
-    ).output
+    assert (
+        "40 passages as doccano"
+        in run("convert", "data/articles", "d.jsonl", "--to", "doccano").output
+    )
     assert '"label": ["energy"]' in (project / "d.jsonl").read_text("utf-8")
     assert "40 passages as labelled" in run("convert", "d.jsonl", "back.csv").output
 

@@ -175,9 +175,7 @@ def test_the_hugging_face_tables_hold_every_field_and_float_labels(project):
     dataset = load_dataset(project)
     tables = to_hf(dataset)
     assert list(tables) == ["train", "validation", "test"]
-    assert [len(table) for table in tables.values()] == [
-        len(dataset.part(name)) for name in tables
-    ]
+    assert [len(table) for table in tables.values()] == [len(dataset.part(name)) for name in tables]
     passage, row = dataset.part("train")[0], tables["train"][0]
     assert row["text"] == passage.text and tuple(row["topics"]) == passage.topics
     assert row["labels"] == [float(name in passage.topics) for name in dataset.codebook.names]
