@@ -23,7 +23,6 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CODE_PAGES = ("cp1256", "cp1251", "cp1254", "koi8_r", "iso8859_6", "cp1252")
-_MIN_WORDS = 2
 _BINARY = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a zip archive or an Office document",
@@ -37,10 +36,11 @@ _BINARY = {
     b"SQLite format 3": "an SQLite database",
 }
 _CONTROLS = bytes(code for code in range(32) if code not in (0, 9, 10, 11, 12, 13, 27, 28, 29, 30))
-# Scripts mixed in one word, direction marks inside one, capitals behind small letters.
+# Scripts mixed in one word, direction marks inside one, capitals behind small letters, Icelandic
+# (which is what Turkish looks like in windows-1252).
 _GARBLED = re.compile(
     r"[a-zA-ZÀ-ɏ][\u0400-\u04ff\u0600-\u06ff\u200e\u200f]|[\u0400-\u04ff\u0600-\u06ff][a-zA-ZÀ-ɏ]"
-    r"|[а-я][А-Я]|[a-zß-ÿ][Ð×Þ]|[\x80-\x9f\ufffd]"
+    r"|[а-я][А-Я]|[ÐÞÝðþý]|[\x80-\x9f\ufffd]"
 )
 _PLAUSIBLE = re.compile(r"[\s\x20-\x7e\u00a0-\u024f\u0400-\u052f\u0600-\u06ff\u2000-\u206f]")
 
@@ -119,8 +119,8 @@ def _is_utf16(head: bytes, name: str) -> bool:
 def _is_utf8(head: bytes) -> bool:
     text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(head)
     n_broken = text.count("\ufffd") - head.count("\ufffd".encode())
-    n_beyond_ascii = sum(map("\x7f".__lt__, text)) - n_broken
-    return n_broken <= 0.1 * n_beyond_ascii
+    n_right = sum(map("\x7f".__lt__, text)) - n_broken
+    return n_broken <= 0.5 * n_right  # in a code page few letters make right sequences
 
 
 def _knows(encoding: str) -> bool:
@@ -133,8 +133,8 @@ def _knows(encoding: str) -> bool:
 
 def _detect_code_page(head: bytes) -> str:
     evidence = {name: _plausibility(head.decode(name, errors="replace")) for name in _CODE_PAGES}
-    best = max(evidence, key=evidence.__getitem__)
-    if evidence[best] >= _MIN_WORDS:
+    best, second = sorted(evidence, key=evidence.__getitem__, reverse=True)[:2]
+    if evidence[best] > evidence[second]:
         return best
     import charset_normalizer
 

@@ -25,7 +25,7 @@ _MAX_INITIALS = 3
 
 # All but the sign-off are matched against folded text.
 _LINE = re.compile(r"[^\n\r\v\f\u2028\u2029]+")
-_SEPARATORS = re.compile(r"[\W_]*")
+_SEPARATORS = re.compile(r"(?:[^\w@#$©<]|_)*")
 _WORD = re.compile(r"\w")
 _YEAR = re.compile(r"\d{4}")
 _WEEKDAY = re.compile(label_pattern(labels.WEEKDAY))
@@ -48,7 +48,7 @@ _ITEM = re.compile(
             rf"(?P<byline>(?:{label_pattern(labels.BYLINE)})\s?[:：]\s?"
             r"(?:[^\s|؟?:]{1,15}\s?){1,3}(?=$|[|)]|--|\s))",
             r"(?P<url>(?:https?://|www\.)\S+|\S{1,64}@\S+\.\w+|[@#][\w\u200c]+"
-            r"|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){0,4}\.[a-z]{2,4}(?:/\S*)?(?=\s|$))",
+            r"|[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){0,4}\.[a-z]{2,8}(?:/\S*)?(?=\s|$))",
             *(
                 rf"(?P<open_{kind}>(?:{label_pattern(words)}){_NO_LETTER})"
                 for kind, words in labels.OPEN.items()
@@ -191,10 +191,11 @@ class _Rest:
 
 def _read_line(line: str, original: str) -> list[_Piece]:
     """Find the furniture of one line, which has no white space around it."""
+    if not _WORD.search(line):
+        return [_Piece(0, len(line), [])]
     items, end = _read_items(line, 0)
     if end == len(line):
-        is_furniture = {item.kind for item in items} - _FILLER_KINDS or not _WORD.search(line)
-        return [_Piece(0, end, items)] if is_furniture else []
+        return [_Piece(0, end, items)] if {i.kind for i in items} - _FILLER_KINDS else []
     pieces: list[_Piece] = []
     if items and (items[0].kind in _PREFIX_KINDS or items[-1].kind == "read_more"):
         while items[-1].kind not in _PREFIX_KINDS | {"read_more"}:

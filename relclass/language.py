@@ -24,7 +24,8 @@ MAX_CHARS = 4_000
 """How much of a text is looked at: more changes no decision and costs time."""
 
 # Evidence is counted in words: a common word of a language is 1, a letter of its own about as much.
-_SHORT_LETTERS = 30
+_SHORT_LETTERS = 60
+_VERY_SHORT_LETTERS = 30
 _FIRM_MARGIN = 2.0
 _WEAK_MARGIN = 0.5
 # Where this many Latin words hold fewer English ones than this share, they are not English.
@@ -184,10 +185,9 @@ def count_common_words(text: str) -> int:
 
 def _is_doubtful(n_letters: int, margin: float, *, is_possible: bool) -> bool:
     """Tell whether the fallback knows better than the text; another script wins sooner."""
-    is_short = n_letters < _SHORT_LETTERS
     if is_possible:
-        return margin < (_FIRM_MARGIN if is_short else _WEAK_MARGIN)
-    return is_short and margin < _FIRM_MARGIN
+        return margin < (_FIRM_MARGIN if n_letters < _SHORT_LETTERS else _WEAK_MARGIN)
+    return n_letters < _VERY_SHORT_LETTERS and margin < _FIRM_MARGIN
 
 
 def _count(chars: Mapping[str, int], letters: frozenset[str]) -> int:

@@ -15,7 +15,7 @@ _N_LINES = 6
 
 _LINE = re.compile(r"[^\n\r\v\f\u2028\u2029]+")
 _DOMAIN = re.compile(
-    r"(?:https?://)?(?:www\.)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,4})(?:/\S*)?$", re.I
+    r"(?:https?://)?(?:www\.)?((?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,8})(?:/\S*)?$", re.I
 )
 _NAME = r"([^\s،,؛:.]+(?:\s[^\s،,؛:.]+){0,3}?)"
 # Matched against folded text, at the start of a paragraph.
@@ -43,10 +43,10 @@ def find_title(text: str, furniture: Sequence[Span]) -> str | None:
     """
     short: list[str] = []
     for line in _first_lines(text, furniture):
-        n_words = len(line.split())
-        if len(line) > _MAX_TITLE_CHARS or n_words < _MIN_TITLE_WORDS or line[-1] in ".:؛،,":
+        if len(line) > _MAX_TITLE_CHARS or line[-1] in ".:؛،,":
             break
-        short.append(line)
+        if len(line.split()) >= _MIN_TITLE_WORDS:
+            short.append(line)
     has_body = len(text) - sum(map(len, short)) >= _MIN_BODY_CHARS
     if not short or len(short) == _N_LINES or not has_body:
         return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import itertools
 import json
 import sys
 import zlib
@@ -24,6 +23,7 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 """A longer article or record is refused: most likely it is many whose line breaks were lost."""
 
 _CHUNK_BYTES = 256 * 1024
+_COMPRESSED_BYTES = 64 * 1024  # it may grow a thousandfold
 _WIDE = ("utf-16", "utf-32")  # a line of these does not end in one byte
 
 
@@ -55,17 +55,23 @@ class ByteStream:
     Raises
     ------
     DataError
-        While reading, if the file cannot be read or its compressed data is broken.
+        If the file cannot be read; while reading, where its compressed data is broken.
     """
 
     def __init__(self, path: str) -> None:
         self.name = "<stdin>" if path == "-" else path
         self._chunks = _read_chunks(path)
+        self._failure: DataError | None = None
         first: list[bytes] = []
-        for chunk in self._chunks:
-            first.append(chunk)
-            if sum(map(len, first)) >= HEAD_BYTES:
-                break
+        try:
+            for chunk in self._chunks:
+                first.append(chunk)
+                if sum(map(len, first)) >= HEAD_BYTES:
+                    break
+        except DataError as error:
+            if not first:
+                raise
+            self._failure = error
         self._first = b"".join(first)
 
     @property
@@ -75,7 +81,10 @@ class ByteStream:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes from the beginning; once."""
-        return itertools.chain([self._first], self._chunks)
+        yield self._first
+        if self._failure is not None:
+            raise self._failure
+        yield from self._chunks
 
     def read_all(self) -> bytes:
         """Read a file that is one article."""
@@ -98,42 +107,41 @@ def _read_chunks(path: str) -> Iterator[bytes]:
             yield from iter(lambda: stdin.read1(_CHUNK_BYTES), b"")
             return
         with Path(path).open("rb") as file:
-            if path.endswith(".gz"):
-                yield from _inflate(file)
-            elif path.endswith((".zst", ".zstd")):
-                yield from _decompress_zstd(file)
+            if path.endswith((".gz", ".zst", ".zstd")):
+                yield from _decompress(path, file)
             else:
                 yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _inflate(file: BinaryIO) -> Iterator[bytes]:
-    import gzip
+def _decompress(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """Yield what a gzip or zstd file of one or more members holds, up to where it is broken."""
+    if path.endswith(".gz"):
+        name, failure = "gzip", zlib.error
 
+        def new_member() -> Any:
+            return zlib.decompressobj(wbits=31)
+    else:
+        import zstandard
+
+        name, failure = "zstd", zstandard.ZstdError
+
+        def new_member() -> Any:
+            return zstandard.ZstdDecompressor().decompressobj()
+
+    member, is_cut = new_member(), False
     try:
-        with gzip.open(file) as stream:
-            yield from iter(lambda: stream.read(_CHUNK_BYTES), b"")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"broken gzip data: {error}") from error
-
-
-def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
-    import zstandard
-
-    try:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        for chunk in iter(lambda: file.read(_CHUNK_BYTES // 4), b""):
-            data = chunk
+        for data in iter(lambda: file.read(_COMPRESSED_BYTES), b""):
             while data:
-                if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-                yield frame.decompress(data)
-                data = frame.unused_data
-    except zstandard.ZstdError as error:
-        raise DataError(f"broken zstd data: {error}") from error
-    if not frame.eof:
-        raise DataError("broken zstd data: the file was cut")
+                member = new_member() if member.eof else member
+                yield member.decompress(data)
+                is_cut = not member.eof
+                data = member.unused_data
+    except failure as error:
+        raise DataError(f"broken {name} data: {error}") from error
+    if is_cut:
+        raise DataError(f"broken {name} data: the file was cut")
 
 
 def read_lines(chunks: Iterable[bytes]) -> Iterator[Line]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import html
 import re
+import unicodedata
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from relclass.dates import parse_date
 from relclass.decoding import HEAD_BYTES, decode, detect_encoding
@@ -16,6 +16,7 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]{2,40})"
 _INVISIBLE = re.compile(r"<(script|style|noscript)\b.*?</\1\s*>|<!--.*?-->", re.S | re.I)
 _INLINE_TAG = re.compile(r"</?(?:a|b|bdi|em|font|i|label|small|span|strong|time|u)\b[^<>]*>", re.I)
 _TAG = re.compile(r"<[^<>]*>")
+_MARK_REFERENCE = re.compile(r"&(?:zwnj|zwj|lrm|rlm|#8204|#8205|#820[67]|#x200[c-f]);", re.I)
 _MAX_VISIBLE_CHARS = 300_000
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
@@ -53,8 +54,10 @@ def read_page(data: bytes) -> Page:
     )
     # XML has no place for control characters, so libxml2 would cut the page at the first.
     page = _FORBIDDEN.sub("\ufffd", _DECLARATION.sub("", decode(data, encoding)))
+    page = _MARK_REFERENCE.sub(lambda match: html.unescape(match.group()), page)
+    stand_ins = _stand_ins(page)
     found = trafilatura.bare_extraction(
-        page,
+        page.translate(str.maketrans("".join(stand_ins), "".join(stand_ins.values()))),
         with_metadata=True,
         include_comments=False,
         include_tables=True,
@@ -63,14 +66,25 @@ def read_page(data: bytes) -> Page:
     text = found.text if found else None
     if not text or not text.strip():
         raise DataError("no article text found in the page")
-    host = urlsplit(found.url).hostname if found.url else None
+    marks = str.maketrans("".join(stand_ins.values()), "".join(stand_ins))
     return Page(
-        text=text,
-        title=found.title or None,
+        text=text.translate(marks),
+        title=found.title.translate(marks) if found.title else None,
         date=parse_date(found.date) if found.date else None,
-        source=found.sitename or found.hostname or host or None,
+        source=(found.sitename or found.hostname or "").translate(marks) or None,
         visible_text=_show(page[:_MAX_VISIBLE_CHARS]),
     )
+
+
+def _stand_ins(page: str) -> dict[str, str]:
+    """Choose letters that the page has not for its half-spaces and direction marks.
+
+    trafilatura drops every character that Python does not call printable, half-spaces included.
+    """
+    present = set(page)
+    marks = sorted(char for char in present if unicodedata.category(char) == "Cf")
+    yi_syllables = (chr(code) for code in range(0xA000, 0xA48D))
+    return dict(zip(marks, (char for char in yi_syllables if char not in present), strict=False))
 
 
 def _show(page: str) -> str:
