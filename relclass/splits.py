@@ -13,6 +13,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from relclass.errors import MissingExtraError
+
 SPLITS = ("train", "validation", "test")
 _Counts = dict[Hashable, float]
 
@@ -40,8 +42,16 @@ def find_near_duplicates(
     Returns
     -------
     Pairs (i, j) of positions in `texts`, i < j, in ascending order.
+
+    Raises
+    ------
+    MissingExtraError
+        If datasketch is not installed.
     """
-    from datasketch import MinHash, MinHashLSH
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError as error:
+        raise MissingExtraError("datasketch", "data") from error
 
     index = MinHashLSH(threshold=threshold, num_perm=n_permutations)
     pairs: list[tuple[int, int]] = []
@@ -135,7 +145,7 @@ def split_groups(
     def rarest(group: int) -> Hashable:
         return min(counts[group], key=lambda s: (total[s], str(s)))
 
-    def urgency(group: int) -> tuple[int, int]:
+    def urgency(group: int) -> tuple[float, float]:
         stratum = rarest(group)
         return total[stratum], -counts[group][stratum]
 

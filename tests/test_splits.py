@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relclass.errors import MissingExtraError
 from relclass.splits import find_near_duplicates, group_passages, split_groups
 
 LONG = "قطار باری تازه‌ای از بندر انزلی به سوی آستارا راه افتاد و صبح سه‌شنبه به مرز رسید."
@@ -18,6 +20,12 @@ def test_near_duplicates_are_found_whatever_their_spaces_and_case():
 
 def test_texts_without_letters_are_near_duplicates_of_nothing():
     assert find_near_duplicates(["…", "—", "", "!"]) == []
+
+
+def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'relclass\[data\]'"):
+        find_near_duplicates([LONG])
 
 
 def test_a_group_holds_an_article_and_what_nearly_repeats_it():
