@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
 from relclass.articles import Columns, read_articles
 from relclass.errors import DataError
@@ -112,7 +111,7 @@ class ChunkSource:
 
 
 def _whereabouts(chunk: Chunk) -> str:
-    first = next(chain(chunk.articles, chunk.rejects))
+    first: Article | Reject = [*chunk.articles, *chunk.rejects][0]
     place = f"part {chunk.number}"
     if first.path is None:
         return place

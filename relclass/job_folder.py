@@ -28,9 +28,12 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        If another process holds it.
+        If another process holds it, or it cannot be made.
     """
-    run_dir.mkdir(exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{run_dir}: cannot write there: {error.strerror}") from error
     with (run_dir / "lock").open("w") as stream:
         try:
             import fcntl

@@ -168,9 +168,8 @@ def run_job(
         record is refused.
     """
     workforce = Workforce() if workforce is None else workforce
-    _refuse_output_among_inputs(job)
+    _check_output(job)
     identity = _identify(job)
-    job.output.parent.mkdir(parents=True, exist_ok=True)
     with locked(job.run_dir):
         if prepare(job.run_dir, job.output, identity, overwrite=overwrite) == "done":
             return _done_report(job)
@@ -210,7 +209,9 @@ def _output_format(job: Job) -> OutputFormat:
     return output_format(job.output, unit=job.unit, topics=job.model.topics)
 
 
-def _refuse_output_among_inputs(job: Job) -> None:
+def _check_output(job: Job) -> None:
+    if job.output.is_dir():
+        raise ConfigError(f"{job.output} is a folder, but the output is one file: name a file.")
     output = job.output.resolve()
     for name in job.inputs:
         path = Path(name).resolve()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from relclass.errors import ConfigError, MissingExtraError
 from relclass.models import store
@@ -73,7 +73,7 @@ def choose_device(device: str, kind: str) -> Device:
             "onnx": "onnxruntime has no such provider; CUDA needs onnxruntime-gpu in its place",
         }.get(kind, f"a model of kind {kind!r} runs on the CPU alone")
         raise ConfigError(f"--device {device}: not to be had here: {needs}. Use --device auto.")
-    return cast(Device, device)
+    return device
 
 
 def load_classifier(model: str, *, device: Device, n_threads: int | None = None) -> Classifier:
@@ -129,7 +129,7 @@ def _devices(kind: str) -> list[Device]:
         except ImportError as error:
             raise MissingExtraError("torch", "train") from error
         is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return [device for device in ("cuda", "mps") if is_there[device]]  # type: ignore[misc]
+        return [device for device in ("cuda", "mps") if is_there[device]]
     if kind == "onnx":
         import onnxruntime
 

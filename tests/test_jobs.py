@@ -243,6 +243,18 @@ def test_an_output_that_would_overwrite_an_input_is_refused(job):
         run_job(replace(job, output=job.output.with_name("a.jsonl")), overwrite=True)
 
 
+def test_a_folder_is_no_output(job):
+    job.output.mkdir()
+    with pytest.raises(ConfigError, match=r"out\.jsonl is a folder, but the output is one file"):
+        run_job(job, overwrite=True)
+
+
+def test_an_output_that_cannot_be_written_is_refused(job, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"out\.csv\.run: cannot write there: Not a directory"):
+        run_job(replace(job, output=tmp_path / "file" / "out.csv"))
+
+
 def test_two_processes_do_not_write_one_output(job):
     def run_inside(part, is_new):
         run_job(job)

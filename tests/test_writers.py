@@ -1,8 +1,10 @@
 import base64
 import csv
+import errno
 import gzip
 import io
 import json
+from pathlib import Path
 
 import pytest
 from batch_stubs import SENTENCES, TOPICS, make_classifier, make_passage
@@ -147,6 +149,17 @@ def test_articles_are_written_with_their_counts(tmp_path, predictions, suffix):
             "article_id", "language", "n_passages", "topics", "probabilities",
             "n_passages_by_topic", "model",
         ]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_shows_as_such_in_every_format(tmp_path, predictions, suffix):
+    output = output_format(f"out{suffix}", unit="passage", topics=TOPICS)
+    part = tmp_path / "part"
+    part.write_bytes(encode_part(predictions, output)[0])
+    with pytest.raises(OSError, match="No space left") as caught:
+        join_parts([part], Path("/dev/full"), output)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_an_unknown_suffix_is_refused_with_those_there_are():

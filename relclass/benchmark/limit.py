@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _measure_at(n_tokens: int, sizes: Sequence[tuple[int, int]], n_threads: int)
     return n_tokens * ops_per_token(sizes) / seconds
 
 
-def _open_product(inputs: int, outputs: int, n_threads: int) -> object:
+def _open_product(inputs: int, outputs: int, n_threads: int) -> Any:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 

@@ -89,7 +89,7 @@ def _pipeline(chunks: ChunkSource, settings: LabelSettings, n_workers: int) -> A
     is_gpu = settings.device == "cuda"
     return read.map_batches(
         _Labeller,
-        fn_constructor_args=(settings,),
+        fn_constructor_args=(settings, os.getcwd()),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
         num_cpus=1,
@@ -106,7 +106,8 @@ def _endure() -> dict[str, int]:
 class _Labeller:
     """The actor: a model, and what it is to do."""
 
-    def __init__(self, settings: LabelSettings) -> None:
+    def __init__(self, settings: LabelSettings, folder: str) -> None:
+        os.chdir(folder)  # the driver's, from where relative paths lead
         self._label = load_labeller(settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
@@ -118,9 +119,12 @@ def _source_of(chunks: ChunkSource) -> Any:
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
+    folder = os.getcwd()
+
     def read() -> Iterator[Any]:
         import pandas as pd
 
+        os.chdir(folder)
         for chunk in chunks:
             yield pd.DataFrame({"chunk": [chunk]})
 
