@@ -29,7 +29,7 @@ _MAX_ITERATIONS = 1000
 _SCORE_BATCH = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BaselineScorer:
     """The fitted baseline.
 

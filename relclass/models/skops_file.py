@@ -43,7 +43,7 @@ def _renumber(node: Any, ids: dict[int, int], names: dict[str, str]) -> Any:
         return [_renumber(item, ids, names) for item in node]
     if not isinstance(node, dict):
         return node
-    renumbered = {}
+    renumbered: dict[str, Any] = {}
     for key, value in node.items():
         if key == "__id__":
             renumbered[key] = ids.setdefault(value, len(ids) + 1)

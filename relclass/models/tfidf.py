@@ -46,7 +46,7 @@ def char_ngrams(token: str, ngrams: tuple[int, int]) -> Iterator[str]:
         yield from (padded[i : i + n] for i in range(len(padded) - n + 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TfidfBlock:
     """TF-IDF of one kind of n-gram, with log counts and rows of length 1.
 
