@@ -111,7 +111,7 @@ class ChunkSource:
 
 
 def _whereabouts(chunk: Chunk) -> str:
-    first: Article | Reject = [*chunk.articles, *chunk.rejects][0]
+    first = chunk.articles[0] if chunk.articles else chunk.rejects[0]
     place = f"part {chunk.number}"
     if first.path is None:
         return place

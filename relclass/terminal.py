@@ -93,7 +93,8 @@ def summary_table(summary: Summary) -> Table:
     table.add_column("articles", justify="right")
     table.add_column("passages", justify="right")
     for topic in topics:
-        table.add_column(topic, justify="right", header_style=f"bold {_colour(topic, topics)}")
+        style = f"bold {_colour(topic, topics)}"
+        table.add_column(topic, justify="right", header_style=style, no_wrap=True)
     groups: dict[str, list[SummaryRow]] = {}
     for row in summary.rows:
         groups.setdefault(row.group, []).append(row)
@@ -110,7 +111,7 @@ def _share_cell(row: SummaryRow) -> str:
     if math.isnan(row.corrected):
         return cell
     low, high = 100 * row.corrected_low, 100 * row.corrected_high
-    return f"{cell} → {100 * row.corrected:.0f} ({low:.0f}–{high:.0f})"
+    return f"{cell}\n→ {100 * row.corrected:.0f} ({low:.0f}–{high:.0f})"
 
 
 def _header_lines(console: Console, article: Article) -> list[Text]:
