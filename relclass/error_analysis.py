@@ -1,6 +1,6 @@
 """Gold + predictions -> where a model goes wrong, and the words that led it there.
 
-Which mistakes there are follows from arrays alone; only `carrying_words` asks a model.
+Which mistakes there are follows from arrays alone; only the words come from a model.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ class WordWeight:
 
     start: int
     end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermWeight:
+    """A word, or words in a row, and what each unit of it adds to one topic's logit."""
+
+    term: str
     weight: float
 
 
@@ -150,6 +158,24 @@ def explain_mistakes(mistakes: Iterable[Mistake], classifier: Classifier) -> lis
         )
         explained.append(replace(mistake, words=words))
     return explained
+
+
+def heaviest_terms(
+    classifier: Classifier, *, n_terms: int = 20
+) -> dict[str, tuple[TermWeight, ...]]:
+    """Read off a linear model which terms speak for each topic, the heaviest first.
+
+    Returns
+    -------
+    Empty for a model that is not linear: its scorer has no `top_terms`.
+    """
+    top_terms = getattr(classifier.scorer, "top_terms", None)
+    if top_terms is None:
+        return {}
+    return {
+        topic: tuple(TermWeight(term, float(weight)) for term, weight in top_terms(k, n_terms))
+        for k, topic in enumerate(classifier.topics)
+    }
 
 
 def carrying_words(

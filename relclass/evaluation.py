@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from relclass import metrics
 from relclass.codebook import Codebook
-from relclass.error_analysis import Mistake, find_mistakes, topic_confusion
+from relclass.error_analysis import Mistake, TermWeight, find_mistakes, topic_confusion
 from relclass.errors import DataError
 from relclass.metrics import CurvePoint, ReliabilityBin
 from relclass.records import LabelledPassage
@@ -129,6 +129,7 @@ class Evaluation:
     topics : in codebook order, with the codebook's version.
     confusion : as `topic_confusion` gives it; topics and then "none".
     mistakes : the most confident ones, with their texts; empty where none were asked for.
+    terms : topic to the terms that speak for it, of a linear model; else empty.
     """
 
     model: str
@@ -141,6 +142,7 @@ class Evaluation:
     curves: Curves
     confusion: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...] = ()
+    terms: Mapping[str, tuple[TermWeight, ...]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:

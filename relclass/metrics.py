@@ -10,7 +10,7 @@ Arrays are as everywhere: `y_true` and `y_pred` multi-hot, `y_prob` in [0, 1], e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -344,6 +344,21 @@ def abstention_curve(
         CurvePoint(x=float((k + 1) / len(order)), y=float(error[k]), threshold=float(ordered[k]))
         for k in keep
     )
+
+
+def error_at_coverage(points: Sequence[CurvePoint], coverage: float) -> float | None:
+    """Read off the abstention curve the error when at least this share is answered.
+
+    Parameters
+    ----------
+    points : from `abstention_curve`.
+    coverage : share of the passages, in [0, 1].
+
+    Returns
+    -------
+    The share of answered passages with any topic wrong; None without passages.
+    """
+    return next((point.y for point in points if point.x >= coverage), None)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from relclass.error_analysis import Mistake
 from relclass.evaluation import Estimate, Evaluation, Scores, Slice
+from relclass.metrics import error_at_coverage
 from relclass.report_charts import Axes, Series, interval_bar, legend, line_chart, round_up
 from relclass.report_markup import Markup, element, isolated, join, passage_attributes
 
@@ -31,6 +32,7 @@ DIMENSION_TITLES = {
     "certainty": "annotator's certainty",
     "trap": "codebook trap",
 }
+COVERAGES = (1.0, 0.9, 0.8, 0.5)
 _NOTES = (
     "Intervals: {confidence:.0%}, percentile bootstrap over articles, {n_resamples:,} resamples, "
     "seed {seed}. Passages of one article are drawn together; fewer than five articles get none.",
@@ -63,6 +65,8 @@ def _one(evaluation: Evaluation, *, prefix: str, is_alone: bool) -> Markup:
         _section(f"{prefix}slices", "By slice", _slice_table(evaluation)),
         _section(f"{prefix}confusion", "Which topic for which", _confusion(evaluation)),
     ]
+    if evaluation.terms:
+        sections.append(_section(f"{prefix}terms", "Heaviest terms", _terms(evaluation)))
     if evaluation.mistakes:
         sections.append(
             _section(f"{prefix}mistakes", "Most confident mistakes", _mistakes(evaluation))
@@ -87,6 +91,14 @@ def describe(evaluation: Evaluation) -> str:
         f"Model {evaluation.model} on {evaluation.data}: {scores.n_passages:,} passages of "
         f"{scores.n_articles:,} articles; codebook {evaluation.codebook_version}."
     )
+
+
+def describe_abstention(evaluation: Evaluation) -> str:
+    """Say in a line how the error falls when the least certain passages are left unlabelled."""
+    points = evaluation.curves.abstention
+    errors = [(share, error_at_coverage(points, share)) for share in COVERAGES]
+    parts = [f"{error:.1%} at {share:.0%}" for share, error in errors if error is not None]
+    return f"Passages with any topic wrong, by share answered: {', '.join(parts)}."
 
 
 def _section(section_id: str, title: str, *children: Markup | None) -> Markup:
@@ -206,7 +218,10 @@ def _curves(evaluation: Evaluation) -> Markup:
             Axes("Share of answered passages with an error over the share answered",
                  "coverage", "error", y_max=round_up(highest)))),
     ]  # fmt: skip
-    return join([legend(evaluation.topics), element("div", {"class": "charts"}, *charts)])
+    return join([
+        legend(evaluation.topics), element("div", {"class": "charts"}, *charts),
+        element("p", {"class": "quiet"}, describe_abstention(evaluation)),
+    ])  # fmt: skip
 
 
 def _chart(title: str, chart: Markup) -> Markup:
@@ -281,6 +296,19 @@ def _shade(number: int, largest: int, *, is_right: bool) -> str | None:
     if not number:
         return "zero"
     return f"heat-{1 + int(3 * number / largest)}" if largest else None
+
+
+def _terms(evaluation: Evaluation) -> Markup:
+    """List each topic's terms with their weights; they may be of either direction."""
+    columns = []
+    for position, topic in enumerate(evaluation.topics):
+        items = [
+            element("li", {}, isolated(one.term), " ", element("small", {}, f"{one.weight:.2f}"))
+            for one in evaluation.terms.get(topic, ())
+        ]
+        name = element("span", {"class": f"name topic-{position}"}, topic)
+        columns.append(element("div", {}, element("h3", {}, name), element("ol", {}, *items)))
+    return element("div", {"class": "terms"}, *columns)
 
 
 def _mistakes(evaluation: Evaluation) -> Markup:

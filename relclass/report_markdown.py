@@ -8,7 +8,12 @@ from relclass.comparison import Comparison
 from relclass.cross_validation import CrossValidation
 from relclass.evaluation import Evaluation, Scores
 from relclass.report_articles import LabelledArticle, topic_names
-from relclass.report_evaluation import DIMENSION_TITLES, HEADLINES, describe
+from relclass.report_evaluation import (
+    DIMENSION_TITLES,
+    HEADLINES,
+    describe,
+    describe_abstention,
+)
 
 _TOPIC_COLUMNS = {
     "precision": "P", "recall": "R", "specificity": "specificity", "f1": "F1",
@@ -54,6 +59,7 @@ def _evaluation(evaluation: Evaluation) -> str:
             _table(["figure", "value"], [
                 [title, str(overall.overall[name])] for name, title in HEADLINES.items()
             ]),
+            describe_abstention(evaluation),
             "### By topic",
             _table(["topic", "in gold", *_TOPIC_COLUMNS.values()], topics),
             "### By slice",

@@ -12,7 +12,7 @@ import numpy as np
 from relclass.codebook import Codebook, load_codebook
 from relclass.comparison import Comparison, Predicted, compare
 from relclass.config import DataSettings, load_config
-from relclass.error_analysis import explain_mistakes
+from relclass.error_analysis import explain_mistakes, heaviest_terms
 from relclass.errors import ConfigError, DataError, ModelError
 from relclass.evaluation import Bootstrap, Evaluation, Named, evaluate, with_mistakes
 from relclass.predictions_file import align_predictions, read_predictions
@@ -145,7 +145,7 @@ def evaluate_source(
     n_mistakes: int = 40,
     partial: bool = False,
 ) -> Evaluation:
-    """Evaluate a model or predictions on disk; a model's mistakes get their carrying words."""
+    """Evaluate a model or predictions on disk; a model's mistakes get their words."""
     scored = score_source(source, gold, partial=partial)
     evaluation = evaluate(
         scored.passages,
@@ -163,7 +163,8 @@ def evaluate_source(
     if scored.classifier is None:
         return evaluation
     explained = explain_mistakes(evaluation.mistakes, scored.classifier)
-    return replace(evaluation, mistakes=tuple(explained))
+    terms = heaviest_terms(scored.classifier)
+    return replace(evaluation, mistakes=tuple(explained), terms=terms)
 
 
 def compare_sources(

@@ -4,11 +4,11 @@ import datetime
 
 import numpy as np
 
+from relclass.calibration import Calibration
 from relclass.codebook import Codebook, Topic
 from relclass.config import NormalizeSettings
 from relclass.models.base import Classifier
 from relclass.records import LabelledPassage, Prediction
-from relclass.thresholds import Calibration
 
 TOPICS = ("security", "transit", "energy", "karabakh")
 CODEBOOK = Codebook(

@@ -9,6 +9,7 @@ from relclass.error_analysis import (
     carrying_words,
     explain_mistakes,
     find_mistakes,
+    heaviest_terms,
     topic_confusion,
 )
 
@@ -99,3 +100,15 @@ def test_each_mistake_is_explained_by_its_own_topic():
     carried = {m.topic: [m.text[w.start : w.end] for w in m.words] for m in explained}
     assert carried == {"energy": ["gas"], "transit": ["railway"]}
     assert CODEBOOK.names == TOPICS
+
+
+def test_a_linear_model_tells_its_heaviest_terms_and_another_has_none():
+    class Linear:
+        def top_terms(self, column, n_terms):
+            return [(f"term {column}", 2.5)][:n_terms]
+
+    terms = heaviest_terms(replace(make_classifier(), scorer=Linear()), n_terms=1)
+    assert {topic: [t.term for t in found] for topic, found in terms.items()} == {
+        topic: [f"term {k}"] for k, topic in enumerate(TOPICS)
+    }
+    assert heaviest_terms(make_classifier()) == {}

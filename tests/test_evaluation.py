@@ -102,7 +102,7 @@ def test_without_resamples_there_are_no_intervals():
 
 def test_more_articles_give_a_narrower_interval():
     widths = []
-    for n_articles in (20, 200):
+    for n_articles in (12, 120):
         gold = make_gold(n_articles)
         y_prob, y_pred = make_output(gold)
         estimate = evaluate(gold, y_prob, y_pred, CODEBOOK, bootstrap=QUICK).overall.overall[

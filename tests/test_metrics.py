@@ -12,6 +12,7 @@ from relclass.metrics import (
     average_precision,
     brier_score,
     decision_confidence,
+    error_at_coverage,
     expected_calibration_error,
     hamming_loss,
     infer_thresholds,
@@ -193,6 +194,8 @@ def test_the_abstention_curve_is_that_worked_by_hand():
     # the third passage is wrong and the least certain: no error until it must be answered
     assert [p.x for p in points] == [0.25, 0.5, 0.75, 1]
     assert [p.y for p in points] == [0, 0, 0, 0.25]
+    assert [error_at_coverage(points, share) for share in (0.6, 1.0)] == [0, 0.25]
+    assert error_at_coverage((), 0.5) is None
 
 
 def test_passages_of_equal_confidence_are_answered_together():

@@ -7,6 +7,7 @@ import pytest
 from evaluation_data import TOPICS, make_gold
 from report_data import HOSTILE, Page, build_articles, build_evaluation
 
+from relclass.error_analysis import TermWeight
 from relclass.errors import ConfigError
 from relclass.evaluation import Evaluation, read_evaluation
 from relclass.report import (
@@ -134,6 +135,13 @@ def test_carrying_words_are_marked_where_they_stand(evaluation):
     assert f">{mistake.text[word.start : word.end]}</mark>" in marked
 
 
+def test_heaviest_terms_stand_on_the_page_where_there_are_some(evaluation, evaluation_html):
+    assert "Heaviest terms" not in evaluation_html
+    terms = {"energy": (TermWeight("<گاز>", 1.25),)}
+    body = evaluation_body([replace(evaluation, terms=terms)])
+    assert "Heaviest terms" in body and "&lt;گاز&gt;" in body and "1.25" in body
+
+
 def test_each_passage_carries_its_probabilities(articles_html):
     passages = [a for a in Page(articles_html).find("div") if "data-prob" in a]
     assert len(passages) == 90
@@ -199,6 +207,7 @@ def test_markdown_has_a_row_for_each_slice_and_escapes_what_it_quotes(tmp_path, 
     write_evaluations([hostile], tmp_path / "e.md")
     lines = (tmp_path / "e.md").read_text("utf-8").splitlines()
     assert r"## a\|b\*c" in lines
+    assert any(line.startswith("Passages with any topic wrong, by share") for line in lines)
     for one in evaluation.slices:
         assert any(line.count("|") == 8 and f"| {one.name} |" in line for line in lines)
 

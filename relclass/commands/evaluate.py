@@ -63,12 +63,16 @@ def evaluate(
         check_suffix(path)
     gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
     bootstrap = Bootstrap(n_resamples=resamples, seed=seed)
-    sources = _sources(models, predictions)
+    shows_mistakes = any(path.suffix.lower() in (".html", ".json") for path in output or ())
     evaluations = [
         evaluate_source(
-            source, gold, bootstrap=bootstrap, n_mistakes=mistakes, partial=partial
+            source,
+            gold,
+            bootstrap=bootstrap,
+            n_mistakes=mistakes if shows_mistakes else 0,
+            partial=partial,
         )
-        for source in sources
+        for source in _sources(models, predictions)
     ]
     _print_evaluations(evaluations)
     for path in output or ():
@@ -172,6 +176,8 @@ def _sources(models: Sequence[str] | None, predictions: Sequence[Path] | None) -
 def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     from rich.console import Console
 
+    from relclass.report_evaluation import describe_abstention
+
     console = Console()
     for evaluation in evaluations:
         scores = evaluation.overall
@@ -192,6 +198,7 @@ def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
         console.print(table)
         for name in ("subset_accuracy", "hamming_loss", "ece", "brier"):
             console.print(f"{name.replace('_', ' ')}: {scores.overall[name]}", highlight=False)
+        console.print(describe_abstention(evaluation), highlight=False)
 
 
 def _print_comparison(comparison: Comparison) -> None:
