@@ -22,6 +22,7 @@ _MAX_DATE_CHARS = 50
 _MAX_LISTED_LINES = 8
 _MAX_LISTED_CHARS = 120
 _MAX_INITIALS = 3
+_MAX_ITEMS = 60  # a longer line of numbers is a table
 
 # All but the sign-off are matched against folded text.
 _LINE = re.compile(r"[^\n\r\v\f\u2028\u2029]+")
@@ -208,21 +209,23 @@ def _read_line(line: str, original: str) -> list[_Piece]:
 def _read_items(line: str, start: int) -> tuple[list[_Item], int]:
     """Read items of furniture from an offset for as long as there are any."""
     items: list[_Item] = []
-    n_initials = 0
-    while True:
+    n_initials_left = 0
+    while len(items) < _MAX_ITEMS:
         position = _end_of(_SEPARATORS, line, start)
         if position == len(line):
             return items, position
         item = _read_item(line, position)
-        has_ended = any(item.kind == "end_mark" for item in items)
-        if item is None and has_ended and n_initials < _MAX_INITIALS:
-            n_initials += 1
+        if item is not None and item.kind == "end_mark":
+            n_initials_left = _MAX_INITIALS
+        elif item is None and n_initials_left:
+            n_initials_left -= 1
             end = _end_of(_INITIALS, line, position)
-            item = _Item("end_mark", position, end, position) if end > position else None
+            item = _Item("initials", position, end, position) if end > position else None
         if item is None:
-            return items, start
+            break
         items.append(item)
         start = item.end
+    return items, start
 
 
 def _read_item(line: str, start: int) -> _Item | None:

@@ -69,7 +69,7 @@ class ByteStream:
                 if sum(map(len, first)) >= HEAD_BYTES:
                     break
         except DataError as error:
-            if not first:
+            if not any(first):
                 raise
             self._failure = error
         self._first = b"".join(first)
@@ -117,6 +117,7 @@ def _read_chunks(path: str) -> Iterator[bytes]:
 
 def _decompress(path: str, file: BinaryIO) -> Iterator[bytes]:
     """Yield what a gzip or zstd file of one or more members holds, up to where it is broken."""
+    failure: type[Exception]
     if path.endswith(".gz"):
         name, failure = "gzip", zlib.error
 

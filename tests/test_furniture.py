@@ -1,4 +1,5 @@
 import datetime
+import time
 
 import pytest
 from hypothesis import given
@@ -157,3 +158,15 @@ def test_spans_ascend_and_point_into_the_text(text: str) -> None:
         assert position <= span.start < span.end <= len(text)
         assert text[span.start : span.end] == text[span.start : span.end].strip()
         position = span.end
+
+
+@pytest.mark.parametrize(
+    "unit", ["۱ ", "کد خبر: ۱۲۳ ", "ا", ". ", "منبع: ", "@a ", "انتهای پیام ", "://"]
+)
+def test_a_huge_line_takes_linear_time(unit: str) -> None:
+    seconds = []
+    for n_chars in (20_000, 200_000):
+        started = time.process_time()
+        find_furniture(unit * (n_chars // len(unit)))
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 40 * seconds[0] + 0.1

@@ -76,6 +76,6 @@ def test_a_list_gives_the_same_as_one_by_one_and_only_known_codes() -> None:
 
 
 def test_a_huge_text_costs_no_more_than_a_page() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert detect_language(TEXTS["fa"] * 100_000) == "fa"
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
