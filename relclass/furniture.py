@@ -66,13 +66,13 @@ _ITEM = re.compile(
 )
 _INITIALS = re.compile(r"[\w.\u200c]{1,7}(?!\w)")
 _TAIL = re.compile(
-    "|".join(
+    r"[\s.!؟?»”\"/()|،…](?P<label>"
+    + "|".join(
         label_pattern(words)
         for words in (labels.END, labels.CODE, labels.SOURCE, labels.OPEN["read_more"])
     )
-    + rf"|/انتهی|انتهی/|(?:{label_pattern(labels.DATE)})\s?:"
+    + rf"|انتهی\s?/|(?<=/)انتهی|(?:{label_pattern(labels.DATE)})\s?:)"
 )
-_BEFORE_TAIL = frozenset('.!؟?»”"/()|،… \t\u00a0')
 # "... said. HJ/MA", "... است./ نام خبرگزاری", "... است.1424/1577"
 _SIGN_OFF = re.compile(
     r"(?<=[.!؟”»])(?:\s+[A-Z]{2,4}/[A-Z]{2,4}|\s?/\s?[\u0600-\u06ff\u200c]{2,15}"
@@ -265,9 +265,7 @@ def _read_tail(line: str, original: str, start: int) -> _Piece | None:
     """Find furniture behind the last sentence of a line."""
     first = max(start, len(line) - _MAX_TAIL_CHARS)
     for match in _TAIL.finditer(line, first):
-        begin = match.start()
-        if line[begin - 1 : begin] not in _BEFORE_TAIL:
-            continue
+        begin = match.start("label")
         items, end = _read_items(line, begin)
         if items and end == len(line):
             while begin > first and line[begin - 1] in "/(| \t":
