@@ -12,6 +12,7 @@ import pytest
 from batch_stubs import save_lexicon_model, write_articles
 
 import relclass.parts
+from relclass.chunks import ChunkSource
 from relclass.errors import ConfigError, DataError
 from relclass.jobs import Job, Workforce, choose_workforce, run_job
 from relclass.loading import model_reference
@@ -373,47 +374,49 @@ from relclass.loading import model_reference
 if __name__ == "__main__":
     model, output, n_workers, *files = sys.argv[1:]
     job = Job(tuple(files), Path(output), model_reference(model), chunk_chars=2500)
-    print("ready", flush=True)
     report = run_job(job, Workforce(n_workers=int(n_workers)))
     print(report.n_written, flush=True)
 """
 
 
 def kill_and_resume(tmp_path, model, *, n_kills, n_workers, suffix=".jsonl"):
-    """Kill a job at random moments until that many kills were dealt, then let it finish."""
-    files = [str(write_articles(tmp_path / "a.jsonl", 150))]
-    with open(files[0], "a", encoding="utf-8") as stream:
+    """Kill a job at random moments of its work, then let it finish; count the kills' stages."""
+    inputs = [str(write_articles(tmp_path / "a.jsonl", 150))]
+    with open(inputs[0], "a", encoding="utf-8") as stream:
         stream.write("broken\n")
-    files.append(str(write_articles(tmp_path / "b.jsonl", 150, first=150)))
+    inputs.append(str(write_articles(tmp_path / "b.jsonl", 150, first=150)))
+    n_parts = len(list(ChunkSource(tuple(inputs), chunk_chars=2500)))
     script = tmp_path / "run.py"
     script.write_text(RUN)
     whole, broken = tmp_path / f"whole{suffix}", tmp_path / f"broken{suffix}"
 
     def command(output):
-        return [sys.executable, str(script), model, str(output), str(n_workers), *files]
+        return [sys.executable, str(script), model, str(output), str(n_workers), *inputs]
 
-    began = time.monotonic()
+    def count_parts():
+        return len(list((tmp_path / f"broken{suffix}.run").glob("parts/*.json")))
+
     subprocess.run(command(whole), check=True, capture_output=True)
-    seconds = time.monotonic() - began
     moments = random.Random(0)
-    n_states = set()
+    stages = []
     for _ in range(n_kills):
+        goal = count_parts() + moments.randint(0, 3 * n_parts // (2 * n_kills))
         process = subprocess.Popen(
-            command(broken), stdout=subprocess.PIPE, start_new_session=True, text=True
+            command(broken), stdout=subprocess.DEVNULL, start_new_session=True
         )
-        assert process.stdout is not None
-        process.stdout.readline()  # "ready": the imports are over
-        time.sleep(moments.uniform(0, seconds / n_kills))
-        os.killpg(process.pid, signal.SIGKILL)
+        while process.poll() is None and count_parts() < goal:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.05))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()
-        n_states.add(len(list((tmp_path / f"broken{suffix}.run").glob("parts/*.json"))))
+        stages.append(count_parts())
     done = subprocess.run(command(broken), check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["ready", "1800"]
+    assert done.stdout.split() == ["1800"]
     assert broken.read_bytes() == whole.read_bytes()
     rejects = [path.with_name(path.name + ".rejects.jsonl") for path in (broken, whole)]
     assert rejects[0].read_bytes() == rejects[1].read_bytes() != b""
-    return n_states
+    return len(set(stages))
 
 
 def test_killed_three_times_the_result_is_that_of_an_unbroken_run(tmp_path, model):
@@ -421,9 +424,10 @@ def test_killed_three_times_the_result_is_that_of_an_unbroken_run(tmp_path, mode
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("n_workers", "suffix"), [(1, ".parquet"), (2, ".jsonl.gz")])
 def test_killed_twenty_times_the_result_is_that_of_an_unbroken_run(
     tmp_path, model, n_workers, suffix
 ):
-    n_states = kill_and_resume(tmp_path, model, n_kills=20, n_workers=n_workers, suffix=suffix)
-    assert len(n_states) > 3  # the kills fell at different stages
+    n_stages = kill_and_resume(tmp_path, model, n_kills=20, n_workers=n_workers, suffix=suffix)
+    assert n_stages > 5  # the kills fell at different stages
