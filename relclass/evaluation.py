@@ -21,7 +21,11 @@ from relclass.slices import cut_slices
 
 FORMAT_VERSION = 1
 MIN_ARTICLES = 5
-"""Fewer articles give no interval: so few cannot stand for the rest, however they are drawn."""
+"""Fewer articles give no interval: so few cannot stand for the rest, however drawn. So with
+fewer articles that have a topic, for the figures that speak of its positives."""
+_OF_POSITIVES = ("precision", "recall", "f1", "average_precision")
+_WITHOUT_INTERVAL = ("ece",)
+"""Resampling adds noise, which adds to the calibration error: its percentiles lie too high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Estimate:
     ----------
     value : None where the data do not define it, such as the recall of a topic without a
         positive passage.
-    low, high : bounds of the interval; None where there are fewer than MIN_ARTICLES articles, or
-        where too few resamples have the figure.
+    low, high : bounds of the interval; None where there are fewer than MIN_ARTICLES articles (or
+        such with the topic), too few resamples have the figure, or percentiles would mislead.
     """
 
     value: float | None
@@ -289,34 +293,41 @@ def score(labelling: Labelling, topics: Sequence[str], bootstrap: Bootstrap) -> 
     samples: Resampled | None = None
     if bootstrap.n_resamples and labelling.n_groups >= MIN_ARTICLES:
         samples = resample(labelling, n_resamples=bootstrap.n_resamples, seed=bootstrap.seed)
-
-    def estimate(value: float, column: np.ndarray | None) -> Estimate:
-        if np.isnan(value):
-            return Estimate(None)
-        interval = None
-        if column is not None:
-            interval = percentile_interval(column, confidence=bootstrap.confidence)
-        return Estimate(float(value), *(interval or (None, None)))
-
+    by_topic: dict[str, dict[str, Estimate]] = {}
+    for column, topic in enumerate(topics):
+        positive = labelling.groups[labelling.y_true[:, column] == 1]
+        has_few = len(np.unique(positive)) < MIN_ARTICLES
+        by_topic[topic] = {}
+        for name in metrics.TOPIC_METRICS:
+            drawn = samples.by_topic[name][:, column] if samples else None
+            if has_few and name in _OF_POSITIVES:
+                drawn = None
+            value = float(summary.by_topic[name][column])
+            by_topic[topic][name] = _estimate(name, value, drawn, bootstrap)
     return Scores(
         n_passages=len(labelling.y_true),
         n_articles=labelling.n_groups,
         n_positive=_count(labelling.y_true, topics),
         n_predicted=_count(labelling.y_pred, topics),
         overall={
-            name: estimate(summary.overall[name], samples.overall[name] if samples else None)
+            name: _estimate(
+                name, summary.overall[name], samples.overall[name] if samples else None, bootstrap
+            )
             for name in metrics.OVERALL_METRICS
         },
-        by_topic={
-            topic: {
-                name: estimate(
-                    summary.by_topic[name][column],
-                    samples.by_topic[name][:, column] if samples else None,
-                )
-                for name in metrics.TOPIC_METRICS
-            }
-            for column, topic in enumerate(topics)
-        },
+        by_topic=by_topic,
+    )
+
+
+def _estimate(
+    name: str, value: float, drawn: np.ndarray | None, bootstrap: Bootstrap
+) -> Estimate:
+    if np.isnan(value):
+        return Estimate(None)
+    if drawn is None or name in _WITHOUT_INTERVAL:
+        return Estimate(value)
+    return Estimate(
+        value, *(percentile_interval(drawn, confidence=bootstrap.confidence) or (None, None))
     )
 
 

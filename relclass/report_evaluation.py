@@ -35,7 +35,8 @@ DIMENSION_TITLES = {
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
 _NOTES = (
     "Intervals: {confidence:.0%}, percentile bootstrap over articles, {n_resamples:,} resamples, "
-    "seed {seed}. Passages of one article are drawn together; fewer than five articles get none.",
+    "seed {seed}. Passages of one article are drawn together; fewer than five articles, or such "
+    "with the topic, get none; nor does the calibration error, which resampling raises.",
     "Macro figures are means over the topics that have a positive passage. A topic without one "
     "has no precision, recall, F1 or average precision: it reads “undefined”.",
     "Calibration error (ECE): ten bins of equal width, each topic by itself; Brier: mean squared "

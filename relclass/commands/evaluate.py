@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from relclass.comparison import Comparison
     from relclass.cross_validation import CrossValidation
-    from relclass.evaluation import Evaluation
+    from relclass.evaluation import Estimate, Evaluation
 
 Data = Annotated[
     str,
@@ -190,15 +190,22 @@ def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
             by_name = scores.by_topic[topic]
             names = ("precision", "recall", "f1", "average_precision")
             n_positive = f"{scores.n_positive[topic]:,}"
-            table.add_row(topic, n_positive, *(str(by_name[name]) for name in names))
+            table.add_row(topic, n_positive, *(_stack(by_name[name]) for name in names))
         for average in ("macro", "micro"):
             figures = {n: scores.overall[f"{average}_{n}"] for n in ("precision", "recall", "f1")}
-            rest = str(scores.overall["macro_average_precision"]) if average == "macro" else ""
-            table.add_row(average, "", *map(str, figures.values()), rest)
+            rest = _stack(scores.overall["macro_average_precision"]) if average == "macro" else ""
+            table.add_row(average, "", *map(_stack, figures.values()), rest)
         console.print(table)
         for name in ("subset_accuracy", "hamming_loss", "ece", "brier"):
             console.print(f"{name.replace('_', ' ')}: {scores.overall[name]}", highlight=False)
         console.print(describe_abstention(evaluation), highlight=False)
+
+
+def _stack(estimate: Estimate) -> str:
+    """Set the interval under the figure, so that a table fits 80 columns."""
+    if estimate.value is None or estimate.low is None:
+        return str(estimate)
+    return f"{estimate.value:.3f}\n{estimate.low:.3f}–{estimate.high:.3f}"
 
 
 def _print_comparison(comparison: Comparison) -> None:
