@@ -77,6 +77,8 @@ class BaselineSettings(Settings):
     min_df: int = Field(default=2, ge=1)
     C: float = Field(default=2.0, gt=0)
     class_weight: Literal["balanced", "none"] = "balanced"
+    lexicon: Path | None = None
+    """A keyword lexicon whose counts are further features; kept in the model folder."""
 
 
 class LoraSettings(Settings):

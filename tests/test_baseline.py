@@ -5,8 +5,9 @@ import pytest
 
 from relclass.codebook import Codebook, Topic
 from relclass.config import BaselineSettings
-from relclass.errors import ModelError
+from relclass.errors import DataError, ModelError
 from relclass.models.baseline import MODEL_FILE, TRUSTED_TYPES, BaselineScorer, fit_baseline
+from relclass.models.lexicon import LEXICON_FILE
 from relclass.models.skops_file import read_skops, write_skops
 
 CODEBOOK = Codebook(
@@ -205,3 +206,74 @@ def test_a_file_that_does_not_fit_is_refused(scorer, tmp_path, change, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"model\.skops: missing"):
         BaselineScorer.load(tmp_path, CODEBOOK)
+
+
+# --- with keywords ---
+
+
+@pytest.fixture(scope="module")
+def lexicon_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lexicon") / "lexicon.yaml"
+    path.write_text(
+        "exclude: {en: [gas mask]}\n"
+        "topics:\n"
+        "  energy: {strong: {en: [gas, kerosene]}, weak: {fa: [برق]}}\n"
+        "  transit: {strong: {en: [railway, ferry]}}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def keyword_scorer(passages, lexicon_path):
+    return fit_baseline(*passages, None, SETTINGS.model_copy(update={"lexicon": lexicon_path}))
+
+
+def test_a_keyword_never_seen_in_training_still_speaks(scorer, keyword_scorer):
+    texts = ["kerosene", "ferry", "zzz"]
+    gain = keyword_scorer.score(texts) - scorer.score(texts)
+    assert gain[0, 0] > gain[2, 0] + 0.2  # characters say a little too, in both
+    assert gain[1, 1] > gain[2, 1] + 0.2
+    assert keyword_scorer.weights.shape[0] == scorer.weights.shape[0] + 4
+
+
+def test_keyword_counts_are_the_last_columns_by_hand(keyword_scorer):
+    text = "gas kerosene gas برق gas mask"
+    base = keyword_scorer.score(["mask"])  # no keyword; other features are taken off below
+    assert base.shape == (1, 2)
+    weights = keyword_scorer.weights[-4:]
+    expected = 0.5 * np.log1p([2, 0, 1, 0]) @ weights
+    keywords = [s for word, s in keyword_scorer.explain(text) if word.startswith("keyword: ")]
+    np.testing.assert_allclose(np.sum(keywords, axis=0), expected, rtol=1e-5)
+
+
+def test_with_keywords_contributions_still_add_up(keyword_scorer):
+    text = "festival gas railway برق"
+    words = keyword_scorer.explain(text)
+    assert [word for word, _ in words][-3:] == ["keyword: gas", "keyword: برق", "keyword: railway"]
+    total = np.sum([share for _, share in words], axis=0) + keyword_scorer.intercepts
+    np.testing.assert_allclose(total, keyword_scorer.score([text])[0], atol=1e-5)
+
+
+def test_keywords_are_saved_with_the_model(keyword_scorer, passages, tmp_path):
+    keyword_scorer.save(tmp_path)
+    copy = BaselineScorer.load(tmp_path, CODEBOOK)
+    np.testing.assert_array_equal(copy.score(passages[0]), keyword_scorer.score(passages[0]))
+    alone = np.concatenate([copy.score([text]) for text in passages[0][:20]])
+    np.testing.assert_array_equal(alone, copy.score(passages[0][:20]))
+
+
+def test_a_model_that_lost_its_keywords_is_refused(keyword_scorer, tmp_path):
+    keyword_scorer.save(tmp_path)
+    (tmp_path / LEXICON_FILE).write_text('{"topics": {"energy": {}}}')
+    with pytest.raises(ModelError, match="weights of shape"):
+        BaselineScorer.load(tmp_path, CODEBOOK)
+    (tmp_path / LEXICON_FILE).unlink()
+    with pytest.raises(ModelError, match="cannot read the lexicon"):
+        BaselineScorer.load(tmp_path, CODEBOOK)
+
+
+def test_a_lexicon_that_is_not_there_is_named(passages, tmp_path):
+    missing = SETTINGS.model_copy(update={"lexicon": tmp_path / "none.yaml"})
+    with pytest.raises(DataError, match=r"none\.yaml: cannot read the lexicon"):
+        fit_baseline(*passages, None, missing)

@@ -1,4 +1,4 @@
-"""TF-IDF over words and characters with one logistic regression a topic."""
+"""TF-IDF over words and characters, and keyword counts, with a logistic regression a topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from relclass.codebook import Codebook
 from relclass.config import BaselineSettings
-from relclass.errors import ModelError
+from relclass.errors import DataError, ModelError
+from relclass.models.lexicon import LEXICON_FILE, LexiconScorer, load_lexicon
 from relclass.models.skops_file import read_skops, write_skops
 from relclass.models.tfidf import TfidfBlock, fit_block, tokenize
 
@@ -23,8 +24,11 @@ TRUSTED_TYPES: tuple[str, ...] = ()
 """The file holds text and arrays alone, so no type beyond skops' own is trusted."""
 _KEYS = {
     "word_ngrams", "word_terms", "word_idf", "char_ngrams", "char_terms", "char_idf",
-    "weights", "intercepts",
+    "weights", "intercepts", "n_keyword_columns",
 }  # fmt: skip
+KEYWORD_SCALE = 0.5
+"""Keyword counts enter as 0.5 ln(1 + count): by the side of rows of length 1 (chosen on
+validation among 0.5 and 1, with and without the logarithm)."""
 _MAX_ITERATIONS = 1000
 _SCORE_BATCH = 2048
 
@@ -36,25 +40,43 @@ class BaselineScorer:
     Parameters
     ----------
     words, chars : the features; columns of the words come first.
-    weights : shape (n_terms, n_topics), float32.
+    weights : shape (n_terms + n_keyword_columns, n_topics), float32.
     intercepts : shape (n_topics,), float32.
+    lexicon : its counts are the last columns, two for each of its topics.
     """
 
     words: TfidfBlock
     chars: TfidfBlock
     weights: np.ndarray
     intercepts: np.ndarray
+    lexicon: LexiconScorer | None = None
     kind: str = "baseline"
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits, shape (n_passages, n_topics), float32."""
         logits = np.empty((len(texts), len(self.intercepts)), dtype=np.float32)
         for start in range(0, len(texts), _SCORE_BATCH):
-            passages = [tokenize(text) for text in texts[start : start + _SCORE_BATCH]]
-            batch = self.words.transform(passages) @ self.weights[: len(self.words.terms)]
-            batch += self.chars.transform(passages) @ self.weights[len(self.words.terms) :]
-            logits[start : start + len(passages)] = batch + self.intercepts
+            part = texts[start : start + _SCORE_BATCH]
+            passages = [tokenize(text) for text in part]
+            batch = self.words.transform(passages) @ self._word_weights
+            batch += self.chars.transform(passages) @ self._char_weights
+            if self.lexicon is not None:
+                batch += _keyword_features(self.lexicon, part) @ self._keyword_weights
+            logits[start : start + len(part)] = batch + self.intercepts
         return logits
+
+    @property
+    def _word_weights(self) -> np.ndarray:
+        return self.weights[: len(self.words.terms)]
+
+    @property
+    def _char_weights(self) -> np.ndarray:
+        start = len(self.words.terms)
+        return self.weights[start : start + len(self.chars.terms)]
+
+    @property
+    def _keyword_weights(self) -> np.ndarray:
+        return self.weights[len(self.words.terms) + len(self.chars.terms) :]
 
     def top_terms(self, column: int, n_terms: int = 20) -> list[tuple[str, float]]:
         """Return the words and word pairs with the largest weights for a topic.
@@ -64,7 +86,7 @@ class BaselineScorer:
         column : the topic's column in the codebook.
         n_terms : how many; the largest come first. For a negative number, the smallest.
         """
-        weights = self.weights[: len(self.words.terms), column]
+        weights = self._word_weights[:, column]
         order = np.argsort(-weights, kind="stable") if n_terms >= 0 else np.argsort(weights)
         return [(self.words.terms[i], float(weights[i])) for i in order[: abs(n_terms)]]
 
@@ -78,15 +100,14 @@ class BaselineScorer:
         Returns
         -------
         Each word in order with its contribution, shape (n_topics,), float64: that of its own
-        and its characters' weights, and half of each pair it stands in. They add up to the
-        logits less the intercepts.
+        and its characters' weights, and half of each pair it stands in; after them each
+        keyword, as "keyword: ...". They add up to the logits less the intercepts.
         """
         tokens = tokenize(text)
         shares = np.zeros((len(tokens), len(self.intercepts)))
-        n_words = len(self.words.terms)
         for block, weights in (
-            (self.words, self.weights[:n_words]),
-            (self.chars, self.weights[n_words:]),
+            (self.words, self._word_weights),
+            (self.chars, self._char_weights),
         ):
             owners, columns, parts = block.occurrences(tokens)
             row = block.transform([tokens])
@@ -95,7 +116,19 @@ class BaselineScorer:
             counts = np.bincount(columns, weights=parts, minlength=len(block.terms))
             parts = parts * values[columns] / counts[columns]
             np.add.at(shares, owners, weights[columns] * parts[:, None])
-        return list(zip(tokens, shares, strict=True))
+        return [*zip(tokens, shares, strict=True), *self._explain_keywords(text)]
+
+    def _explain_keywords(self, text: str) -> list[tuple[str, np.ndarray]]:
+        if self.lexicon is None:
+            return []
+        values = _keyword_features(self.lexicon, [text])[0]
+        shares: dict[str, np.ndarray] = {}
+        for column, (strong, weak) in enumerate(self.lexicon.hits(text)):
+            for place, found in ((column, strong), (column + len(values) // 2, weak)):
+                for keyword in sorted(found):
+                    share = self._keyword_weights[place] * values[place] / len(found)
+                    shares[keyword] = shares.get(keyword, 0.0) + share
+        return [(f"keyword: {keyword}", share) for keyword, share in shares.items()]
 
     def save(self, model_dir: Path) -> None:
         """Write the features and weights: arrays and text in a skops file."""
@@ -108,8 +141,11 @@ class BaselineScorer:
             "char_idf": self.chars.idf,
             "weights": self.weights,
             "intercepts": self.intercepts,
+            "n_keyword_columns": len(self._keyword_weights),
         }
         write_skops(model_dir / MODEL_FILE, content)
+        if self.lexicon is not None:
+            self.lexicon.save(model_dir)
 
     @classmethod
     def load(cls, model_dir: Path, codebook: Codebook) -> BaselineScorer:
@@ -131,6 +167,7 @@ class BaselineScorer:
                 chars=_read_block(content, "char"),
                 weights=np.ascontiguousarray(content["weights"], dtype=np.float32),
                 intercepts=np.asarray(content["intercepts"], dtype=np.float32),
+                lexicon=_load_keywords(model_dir) if content["n_keyword_columns"] else None,
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{path}: not a baseline: {error}") from error
@@ -143,12 +180,27 @@ class BaselineScorer:
                 raise ModelError(
                     f"{path}: {len(block.terms)} {block.unit} terms but idf of {block.idf.shape}"
                 )
-        expected = (len(self.words.terms) + len(self.chars.terms), n_topics)
+        n_keyword_columns = 0 if self.lexicon is None else 2 * len(self.lexicon.topics)
+        n_rows = len(self.words.terms) + len(self.chars.terms) + n_keyword_columns
+        expected = (n_rows, n_topics)
         if self.weights.shape != expected or self.intercepts.shape != (n_topics,):
             raise ModelError(
                 f"{path}: weights of shape {self.weights.shape} and intercepts of shape "
                 f"{self.intercepts.shape}: the terms and the codebook want {expected}"
             )
+
+
+def _load_keywords(model_dir: Path) -> LexiconScorer:
+    try:
+        lexicon = load_lexicon(model_dir / LEXICON_FILE)
+    except DataError as error:
+        raise ModelError(f"{model_dir}: {error}") from error
+    return LexiconScorer(lexicon, tuple(lexicon.topics))
+
+
+def _keyword_features(lexicon: LexiconScorer, texts: Sequence[str]) -> np.ndarray:
+    """Shape (n_passages, 2 * n_topics of the lexicon), float32."""
+    return np.asarray(KEYWORD_SCALE * np.log1p(lexicon.count(texts)), dtype=np.float32)
 
 
 def _read_block(content: dict[str, Any], unit: Any) -> TfidfBlock:
@@ -186,6 +238,8 @@ def fit_baseline(
     ------
     ValueError
         If the shapes disagree, or no n-gram is in `settings.min_df` passages.
+    DataError
+        If the settings name a lexicon that cannot be read.
     """
     y_true, weights = _check_training(texts, y_true, weights)
     passages = [tokenize(text) for text in texts]
@@ -208,9 +262,11 @@ def fit_baseline(
             f"No word or character n-gram is in {settings.min_df} of the {len(texts)} passages: "
             "give more passages, or lower min_df."
         )
-    from scipy.sparse import hstack
-
-    features = hstack([words.transform(passages), chars.transform(passages)], format="csr")
+    lexicon = None
+    if settings.lexicon is not None:
+        content = load_lexicon(settings.lexicon)
+        lexicon = LexiconScorer(content, tuple(content.topics))
+    features = _all_features(words, chars, lexicon, texts)
     columns = [
         _fit_topic(features, y_true[:, column], weights[:, column], settings, column)
         for column in range(y_true.shape[1])
@@ -220,7 +276,20 @@ def fit_baseline(
         chars=chars,
         weights=np.stack([weight for weight, _ in columns], axis=1).astype(np.float32),
         intercepts=np.array([intercept for _, intercept in columns], dtype=np.float32),
+        lexicon=lexicon,
     )
+
+
+def _all_features(
+    words: TfidfBlock, chars: TfidfBlock, lexicon: LexiconScorer | None, texts: Sequence[str]
+) -> Any:
+    from scipy.sparse import csr_matrix, hstack
+
+    passages = [tokenize(text) for text in texts]
+    blocks = [words.transform(passages), chars.transform(passages)]
+    if lexicon is not None:
+        blocks.append(csr_matrix(_keyword_features(lexicon, texts)))
+    return hstack(blocks, format="csr")
 
 
 def _check_training(

@@ -117,21 +117,37 @@ class LexiconScorer:
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits, shape (n_passages, n_topics), float32: -2 without a keyword."""
-        logits = np.full((len(texts), len(self.topics)), NO_HIT, dtype=np.float32)
+        strong, weak = np.split(self.count(texts), 2, axis=1)
+        weight = np.minimum(STRONG * strong + WEAK * weak, MAX_WEIGHT)
+        return np.asarray(NO_HIT + LOGIT_STEP * weight, dtype=np.float32)
+
+    def count(self, texts: Sequence[str]) -> np.ndarray:
+        """Count the different keywords of each topic.
+
+        Returns
+        -------
+        Shape (n_passages, 2 * n_topics), float32: the strong ones by topic, then the weak ones.
+        """
+        counts = np.zeros((len(texts), 2 * len(self.topics)), dtype=np.float32)
         for row, text in enumerate(texts):
             text = self._blank(text)
             for column in range(len(self.topics)):
                 strong, weak = self._hits(text, column)
-                logits[row, column] = _logit(STRONG * len(strong) + WEAK * len(weak))
-        return logits
+                counts[row, column] = len(strong)
+                counts[row, len(self.topics) + column] = len(weak)
+        return counts
 
     def explain(self, text: str) -> dict[str, list[str]]:
         """Name the keywords found in a passage, by topic."""
-        text = self._blank(text)
         return {
-            topic: sorted(set().union(*self._hits(text, column)))
-            for column, topic in enumerate(self.topics)
+            topic: sorted({*strong, *weak})
+            for topic, (strong, weak) in zip(self.topics, self.hits(text), strict=True)
         }
+
+    def hits(self, text: str) -> list[tuple[set[str], set[str]]]:
+        """Return the strong and the weak keywords found in a passage, for each topic."""
+        text = self._blank(text)
+        return [self._hits(text, column) for column in range(len(self.topics))]
 
     def _blank(self, text: str) -> str:
         return self._exclude.sub(" ¦ ", lower(text))
@@ -158,10 +174,6 @@ class LexiconScorer:
             return cls(load_lexicon(model_dir / LEXICON_FILE), codebook.names)
         except ValueError as error:
             raise ModelError(f"{model_dir}: {error}") from error
-
-
-def _logit(weight: int) -> float:
-    return NO_HIT + LOGIT_STEP * min(weight, MAX_WEIGHT)
 
 
 # --- keywords -> one pattern ---
