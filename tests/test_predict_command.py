@@ -220,17 +220,18 @@ def test_predicting_imports_no_torch_and_no_ray(archive, model, tmp_path):
 
 
 PEAK = """
-import resource, sys
+import sys
+from relclass.benchmark.measure import peak_mb
 from relclass.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as stop:
     assert stop.code == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_mb())
 """
 
 
-def peak_mb(*arguments):
+def peak_of(*arguments):
     done = subprocess.run(
         [sys.executable, "-c", PEAK, "predict", *map(str, arguments)],
         capture_output=True,
@@ -238,14 +239,14 @@ def peak_mb(*arguments):
         env={**os.environ, "MALLOC_ARENA_MAX": "2"},
     )
     assert done.returncode == 0, done.stderr.decode()
-    return int(done.stdout.split()[-1])
+    return float(done.stdout.split()[-1])
 
 
 def test_memory_does_not_grow_with_the_archive(model, tmp_path):
     short = write_articles(tmp_path / "short.jsonl", 500)
     long = write_articles(tmp_path / "long.jsonl", 5000)
     options = ("--model", model, "--output")
-    small = peak_mb(short, *options, tmp_path / "short-topics.jsonl")
-    large = peak_mb(long, *options, tmp_path / "long-topics.jsonl")
+    small = peak_of(short, *options, tmp_path / "short-topics.jsonl")
+    large = peak_of(long, *options, tmp_path / "long-topics.jsonl")
     assert large < small + 15  # ten times the articles, 3 MB of text
     assert large < 600

@@ -14,13 +14,14 @@ from pathlib import Path
 
 _PASSAGES_PER_ARTICLE = 6
 _RUN = """
-import resource, sys
+import sys
+from relclass.benchmark.measure import peak_mb
 from relclass.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as stop:
     assert stop.code == 0, stop.code
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_mb())
 """
 
 
@@ -69,8 +70,7 @@ def measure_growth(
     if done.returncode != 0:
         raise RuntimeError(f"The command failed:\n{done.stderr[-2000:]}")
     n_labelled = int(re.search(r"([\d,]+) passages;", done.stderr)[1].replace(",", ""))  # type: ignore[index]
-    peak = int(done.stdout.split()[-1]) / (2**20 if sys.platform == "darwin" else 2**10)
-    return Growth(n_labelled, n_words, seconds, peak)
+    return Growth(n_labelled, n_words, seconds, float(done.stdout.split()[-1]))
 
 
 def write_articles(

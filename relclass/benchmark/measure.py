@@ -127,7 +127,7 @@ def run_alone(task: Task, work_dir: Path) -> Measurement:
     RuntimeError
         If it fails; its last lines are in the message.
     """
-    path = work_dir / f"{task.name.replace(' ', '-')}.json"
+    path = work_dir / "task.json"
     path.write_text(json.dumps(asdict(task), ensure_ascii=False), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(task.n_threads)}
     environment |= {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"}
@@ -177,6 +177,10 @@ def measure(task: Task) -> dict[str, Any]:
 
 def peak_mb() -> float:
     """Give this process's peak resident memory so far, MB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage on Linux also counts the parent that it was forked from
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

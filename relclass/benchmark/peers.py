@@ -44,7 +44,10 @@ def write_random_head(encoder: str, folder: Path, n_topics: int) -> None:
     The head costs the same time as a trained one; its topics mean nothing.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # it reports at length that the head is new
+    logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(
         encoder, num_labels=n_topics, problem_type="multi_label_classification"
     )
