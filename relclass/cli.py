@@ -12,7 +12,7 @@ import typer
 
 from relclass.errors import ConfigError, DataError, MissingExtraError, ModelError
 
-_GROUPS = ("predict", "train", "evaluate", "report", "data")
+_GROUPS = ("predict", "train", "ensemble", "evaluate", "report", "data")
 """Files of relclass/commands, in the order of the help page."""
 
 

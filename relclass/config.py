@@ -66,6 +66,13 @@ class ThresholdSettings(Settings):
     """Which validation passages they are fitted on."""
 
 
+class LexiconSettings(Settings):
+    """Keywords by topic, counted; nothing is fitted but the threshold."""
+
+    kind: Literal["lexicon"] = "lexicon"
+    lexicon: Path = Path("data/lexicon.yaml")
+
+
 class BaselineSettings(Settings):
     """TF-IDF over words and characters with one linear model per topic."""
 
@@ -130,7 +137,7 @@ class TrainConfig(Settings):
     seed: int = 0
     data: DataSettings = DataSettings()
     normalize: NormalizeSettings = NormalizeSettings()
-    model: BaselineSettings | TransformerSettings = Field(
+    model: LexiconSettings | BaselineSettings | TransformerSettings = Field(
         default=BaselineSettings(), discriminator="kind"
     )
     thresholds: ThresholdSettings = ThresholdSettings()
@@ -185,7 +192,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 def _known_keys() -> set[str]:
     keys: set[str] = set()
     models: list[type[BaseModel]] = [
-        TrainConfig, DataSettings, NormalizeSettings, ThresholdSettings, BaselineSettings,
+        TrainConfig, DataSettings, NormalizeSettings, ThresholdSettings, LexiconSettings,
+        BaselineSettings,
         TransformerSettings, LoraSettings,
     ]  # fmt: skip
     for model in models:

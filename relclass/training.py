@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from relclass.config import BaselineSettings, ThresholdSettings, TrainConfig
+from relclass.config import BaselineSettings, LexiconSettings, ThresholdSettings, TrainConfig
 from relclass.dataset import Dataset, load_dataset, to_arrays
 from relclass.errors import DataError
 from relclass.examples import Examples, make_examples
@@ -112,6 +112,10 @@ def _fit(
     run_dir: Path,
     options: RunOptions,
 ) -> Scorer:
+    if isinstance(config.model, LexiconSettings):
+        from relclass.models.lexicon import LexiconScorer, load_lexicon
+
+        return LexiconScorer(load_lexicon(config.model.lexicon), dataset.codebook.names)
     if isinstance(config.model, BaselineSettings):
         from relclass.models.baseline import fit_baseline
 

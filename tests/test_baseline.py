@@ -6,9 +6,9 @@ import pytest
 from relclass.codebook import Codebook, Topic
 from relclass.config import BaselineSettings
 from relclass.errors import DataError, ModelError
-from relclass.models.baseline import MODEL_FILE, TRUSTED_TYPES, BaselineScorer, fit_baseline
+from relclass.models.array_file import read_arrays, write_arrays
+from relclass.models.baseline import MODEL_FILE, BaselineScorer, fit_baseline
 from relclass.models.lexicon import LEXICON_FILE
-from relclass.models.skops_file import read_skops, write_skops
 
 CODEBOOK = Codebook(
     version="1",
@@ -76,14 +76,6 @@ def test_save_and_load_give_the_same_logits(scorer, passages, tmp_path):
     copy = BaselineScorer.load(tmp_path, CODEBOOK)
     np.testing.assert_array_equal(copy.score(passages[0]), scorer.score(passages[0]))
     assert copy.words.terms == scorer.words.terms
-
-
-def test_no_type_beyond_arrays_and_text_is_trusted(scorer, tmp_path):
-    import skops.io
-
-    scorer.save(tmp_path)
-    assert skops.io.get_untrusted_types(file=tmp_path / MODEL_FILE) == []
-    assert TRUSTED_TYPES == ()
 
 
 def test_weights_count_as_repeated_passages(passages):
@@ -184,27 +176,27 @@ def test_what_cannot_be_fitted_is_refused(texts, y_true, weights, message):
     ("change", "message"),
     [
         (lambda c: c.pop("weights"), "expected the keys"),
-        (lambda c: c.update(extra=1), "expected the keys"),
+        (lambda c: c.update(extra=np.ones(1)), "expected the keys"),
         (lambda c: c.update(weights=c["weights"][:-1]), "weights of shape"),
         (lambda c: c.update(weights=c["weights"][:, :1]), "the codebook want"),
         (lambda c: c.update(intercepts=np.zeros(3)), "intercepts of shape"),
         (lambda c: c.update(word_idf=c["word_idf"][1:]), "word terms but idf of"),
-        (lambda c: c.update(char_terms=3), "not a baseline"),
-        (lambda c: c.update(word_ngrams=[1]), "not a baseline"),
+        (lambda c: c.update(char_terms=np.ones(1)), "not a baseline"),
+        (lambda c: c.update(word_ngrams=np.array([1])), "not a baseline"),
         (lambda c: c.update(weights="x"), "not a baseline: could not convert"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(scorer, tmp_path, change, message):
     scorer.save(tmp_path)
-    content = dict(read_skops(tmp_path / MODEL_FILE, trusted=()))
+    content = read_arrays(tmp_path / MODEL_FILE)
     change(content)
-    write_skops(tmp_path / MODEL_FILE, content)
+    write_arrays(tmp_path / MODEL_FILE, content)
     with pytest.raises(ModelError, match=message):
         BaselineScorer.load(tmp_path, CODEBOOK)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"model\.skops: missing"):
+    with pytest.raises(ModelError, match=r"model\.safetensors: missing"):
         BaselineScorer.load(tmp_path, CODEBOOK)
 
 

@@ -13,15 +13,13 @@ import numpy as np
 from relclass.codebook import Codebook
 from relclass.config import BaselineSettings
 from relclass.errors import DataError, ModelError
+from relclass.models.array_file import read_arrays, write_arrays
 from relclass.models.lexicon import LEXICON_FILE, LexiconScorer, load_lexicon
-from relclass.models.skops_file import read_skops, write_skops
 from relclass.models.tfidf import TfidfBlock, fit_block, tokenize
 
 logger = logging.getLogger(__name__)
 
-MODEL_FILE = "model.skops"
-TRUSTED_TYPES: tuple[str, ...] = ()
-"""The file holds text and arrays alone, so no type beyond skops' own is trusted."""
+MODEL_FILE = "model.safetensors"
 _KEYS = {
     "word_ngrams", "word_terms", "word_idf", "char_ngrams", "char_terms", "char_idf",
     "weights", "intercepts", "n_keyword_columns",
@@ -131,19 +129,19 @@ class BaselineScorer:
         return [(f"keyword: {keyword}", share) for keyword, share in shares.items()]
 
     def save(self, model_dir: Path) -> None:
-        """Write the features and weights: arrays and text in a skops file."""
+        """Write the features and weights: arrays and text in a safetensors file."""
         content = {
-            "word_ngrams": list(self.words.ngrams),
+            "word_ngrams": np.array(self.words.ngrams),
             "word_terms": "\n".join(self.words.terms),
             "word_idf": self.words.idf,
-            "char_ngrams": list(self.chars.ngrams),
+            "char_ngrams": np.array(self.chars.ngrams),
             "char_terms": "\n".join(self.chars.terms),
             "char_idf": self.chars.idf,
             "weights": self.weights,
             "intercepts": self.intercepts,
-            "n_keyword_columns": len(self._keyword_weights),
+            "n_keyword_columns": np.array([len(self._keyword_weights)]),
         }
-        write_skops(model_dir / MODEL_FILE, content)
+        write_arrays(model_dir / MODEL_FILE, content)
         if self.lexicon is not None:
             self.lexicon.save(model_dir)
 
@@ -158,8 +156,8 @@ class BaselineScorer:
             codebook.
         """
         path = model_dir / MODEL_FILE
-        content = read_skops(path, trusted=TRUSTED_TYPES)
-        if not isinstance(content, dict) or set(content) != _KEYS:
+        content: dict[str, Any] = read_arrays(path)
+        if set(content) != _KEYS:
             raise ModelError(f"{path}: not a baseline: expected the keys {sorted(_KEYS)}")
         try:
             scorer = cls(
@@ -167,7 +165,7 @@ class BaselineScorer:
                 chars=_read_block(content, "char"),
                 weights=np.ascontiguousarray(content["weights"], dtype=np.float32),
                 intercepts=np.asarray(content["intercepts"], dtype=np.float32),
-                lexicon=_load_keywords(model_dir) if content["n_keyword_columns"] else None,
+                lexicon=_load_keywords(model_dir) if content["n_keyword_columns"].any() else None,
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{path}: not a baseline: {error}") from error

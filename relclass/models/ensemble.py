@@ -126,7 +126,7 @@ def member_logits(
 
 
 def fit_ensemble(
-    members: Sequence[Classifier], logits: np.ndarray, y_true: np.ndarray, *, C: float = 1.0
+    members: Sequence[Classifier], logits: np.ndarray, y_true: np.ndarray, *, C: float = 0.1
 ) -> EnsembleScorer:
     """Fit the weights by one logistic regression a topic.
 

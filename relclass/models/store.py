@@ -44,8 +44,13 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Name the models that lie inside the package, in alphabetical order."""
-    return tuple(sorted(path.parent.name for path in SHIPPED_DIR.glob(f"*/{MANIFEST}")))
+    """Name the models inside the package, members of ensembles too, in alphabetical order."""
+    return tuple(sorted(_shipped_dirs()))
+
+
+def _shipped_dirs() -> dict[str, Path]:
+    manifests = [*SHIPPED_DIR.glob(f"*/members/*/{MANIFEST}"), *SHIPPED_DIR.glob(f"*/{MANIFEST}")]
+    return {path.parent.name: path.parent for path in manifests}
 
 
 # --- save ---
@@ -184,14 +189,14 @@ def read_manifest(model: str | Path = "default") -> dict[str, Any]:
 
 
 def _find(model: str | Path) -> Path:
-    shipped = shipped_models()
+    shipped = _shipped_dirs()
     if isinstance(model, str):
         name = next((n for n in DEFAULTS if n in shipped), model) if model == "default" else model
         if name in shipped:
-            return SHIPPED_DIR / name
+            return shipped[name]
     if Path(model).is_dir():
         return Path(model)
-    names = ", ".join(shipped) or "none"
+    names = ", ".join(sorted(shipped)) or "none"
     hint = did_you_mean(str(model), ("default", *shipped))
     raise ModelError(
         f"model {str(model)!r}: no such directory, and not a shipped model{hint}. Shipped: {names}."
