@@ -191,9 +191,9 @@ def test_no_text_gives_no_row_and_empty_text_no_hit(small):
 
 @pytest.mark.parametrize("unit", ["آتش", "آتش ", "ارتش ", "الميناء", "железной ", "و", "-", " "])
 def test_time_grows_with_the_text_alone(small, unit):
-    start = time.perf_counter()
+    start = time.process_time()
     small.score([unit * (300_000 // len(unit))])
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
 
 
 # --- files ---

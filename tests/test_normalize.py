@@ -294,6 +294,6 @@ def test_a_megabyte_without_a_break_takes_seconds(unit, chosen):
         pytest.importorskip("hazm")
         normalize("سلام دنیا", "fa", chosen)  # its word lists are loaded once
     text = unit * (500_000 // len(unit))  # a megabyte in UTF-8 for Persian
-    start = time.perf_counter()
+    start = time.process_time()
     normalize(text, "fa", chosen)
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
