@@ -84,12 +84,17 @@ def test_the_end_of_a_long_passage_still_counts(tiny_encoder):
     assert not np.allclose(scorer.score([LONG]), scorer.score([other_end]))
 
 
-def test_a_long_passage_scores_at_least_its_highest_window(tiny_encoder):
+def test_a_long_passage_scores_what_its_highest_window_does(tiny_encoder):
+    import torch
+
     scorer = make_scorer(tiny_encoder("bert"))
-    windows = scorer.tokenize([LONG])
-    texts = [scorer.tokenizer.decode(ids, skip_special_tokens=True) for ids in windows.input_ids]
-    of_windows = scorer.score(texts)  # decoding and reading again gives the same pieces here
-    assert np.allclose(scorer.score([LONG])[0], of_windows.max(axis=0), atol=1e-4)
+    of_windows = []
+    with torch.inference_mode():
+        for window in scorer.tokenize([LONG]).input_ids:
+            ids = torch.tensor([window])
+            of_windows.append(scorer.network(ids, torch.ones_like(ids))[0].numpy())
+    assert len(of_windows) > 2
+    assert np.allclose(scorer.score([LONG])[0], np.max(of_windows, axis=0), atol=1e-4)
 
 
 def test_mean_pooling_leaves_padding_out(tiny_encoder):
@@ -154,7 +159,7 @@ def test_adapters_are_merged_into_the_weights_they_adapt(tiny_encoder, architect
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(parameter)
+                torch.nn.init.normal_(parameter, std=0.1)  # larger, and rounding is amplified
         torch.nn.init.normal_(network.head.weight)
     scorer = TransformerScorer.wrap(network.eval(), tokenizer, settings)
     before = scorer.score(SENTENCES)
