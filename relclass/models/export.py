@@ -205,6 +205,7 @@ def _fuse(model: Any, *, n_heads: int, hidden: int) -> Any:
     from onnxruntime.transformers.optimizer import optimize_model
 
     options = FusionOptions("bert")
+    options.use_multi_head_attention = True  # products by weights stay outside, to go to int8
     options.enable_embed_layer_norm = False  # it would swallow the embeddings, which go to 4 bits
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"

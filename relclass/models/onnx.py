@@ -151,8 +151,6 @@ def open_session(model_path: Path, *, threads: int | None = None) -> Any:
     options.log_severity_level = 3
     # idle threads would spin and take the cores that the tokenizer and the writer need
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # processors without VNNI saturate when they multiply u8 by s8; this makes them exact
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(
         str(model_path), options, providers=["CPUExecutionProvider"]
     )

@@ -1,8 +1,10 @@
 """A float ONNX graph -> the same network in int8, the word embeddings in 4-bit blocks.
 
-Every activation that enters a weight's product is quantised by a scale fixed at export. A scale
+Every activation that enters a weight's product is quantised on a grid fixed at export. A grid
 taken from the batch at hand (dynamic quantisation) would make a passage's probabilities depend on
-its neighbours.
+its neighbours. One grid is too coarse for BERT's activations, a few channels of which are ten
+times as wide as the rest: what it misses is quantised again, by a finer one, and the two products
+are added. Integer products are several times as fast as float ones, so two of them still are.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ except ImportError as error:
 MICROSOFT = "com.microsoft"
 _OPSET = 21  # the first with 4-bit integers
 _IR_VERSION = 10
-_STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)  # of smoothing; 1 would leave all of it to the weights
-_WORTH_A_STEP = 0.8  # smoothing costs an operator: it must take a fifth off the error
+_MARGIN = 1.25
+# 7 bits by 8: in 8 by 8, processors without VNNI overflow where two products are added in 16 bits
+_STEPS = 127
+_FINE_ZERO = 64
 _N_SAMPLED = 4096
-_DAMPING = 0.01
-_ATTENTION_KEYS = ("num_heads", "unidirectional", "mask_filter_value")
+_DAMPING = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,126 +41,56 @@ class Activation:
 
     Parameters
     ----------
-    low, high : shape (n_channels,), what each channel spans; padding left out.
-    sample : shape (n_tokens, n_channels), some tokens' values, to compare settings on.
+    low, high : what it spans; padding left out.
+    sample : shape (n_tokens, n_channels), some tokens' values.
     """
 
-    low: np.ndarray
-    high: np.ndarray
+    low: float
+    high: float
     sample: np.ndarray
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How an activation is rounded to 256 steps.
+    """How an activation is rounded: to 128 coarse steps, and what they miss to 128 fine ones.
 
     Parameters
     ----------
-    smoothing : shape (n_channels,), what each channel is divided by first, and its row of the
-        weights multiplied by; None leaves both as they are. A few channels of a BERT are ten times
-        as wide as the rest, and would take the steps from them (SmoothQuant, Xiao et al. 2023,
-        https://arxiv.org/abs/2211.10438).
-    scale : width of a step.
-    zero_point : the step that stands for zero, in [0, 255].
+    scale : width of a coarse step; a fine one is a 127th of it.
+    zero_point : the coarse step that stands for zero, in [0, 127]; steps beyond 127 take what is
+        wider than anything seen on the calibration texts.
     """
 
-    smoothing: np.ndarray | None
     scale: float
     zero_point: int
 
+    @property
+    def fine_scale(self) -> float:
+        """Width of a fine step."""
+        return self.scale / _STEPS
+
     def round(self, values: np.ndarray) -> np.ndarray:
-        """Return values, shape (n_tokens, n_channels), as the int8 network sees them, divided."""
-        divided = values if self.smoothing is None else values / self.smoothing
-        steps = np.clip(np.rint(divided / self.scale) + self.zero_point, 0, 255)
-        rounded: np.ndarray = (steps - self.zero_point) * self.scale
+        """Return values of any shape as the int8 network sees them."""
+        steps = np.clip(np.rint(values / self.scale) + self.zero_point, 0, 255)
+        coarse = (steps - self.zero_point) * self.scale
+        fine = np.rint((values - coarse) / self.fine_scale) + _FINE_ZERO
+        rounded: np.ndarray = coarse + (np.clip(fine, 0, 255) - _FINE_ZERO) * self.fine_scale
         return rounded
 
 
-def round_weights(activation: Activation, grid: Grid, weights: np.ndarray) -> Columns:
-    """Quantise a matrix so that its products with the rounded activation are nearest to exact.
-
-    Rounding each weight by itself is not the best: the error of one channel's row can be taken up
-    by rows not yet rounded, as far as their channels go together (GPTQ, Frantar et al. 2022,
-    https://arxiv.org/abs/2210.17323).
-
-    Parameters
-    ----------
-    weights : shape (n_channels, n_outputs), before smoothing.
-    """
-    seen = grid.round(activation.sample)  # (n_tokens, n_channels)
-    moment = seen.T.astype(np.float64) @ seen  # (n_channels, n_channels)
-    moment[np.diag_indices_from(moment)] += _DAMPING * max(moment.diagonal().mean(), 1e-12)
-    left = scaled_rows(weights, grid.smoothing).astype(np.float64)
-    missed = activation.sample @ weights - seen @ left  # what rounding the activation loses
-    left += np.linalg.solve(moment, seen.T @ missed)
-    scales = quantize_columns(left).scales
-    order = np.argsort(-moment.diagonal())  # the busiest channels first, while all can help
-    inverse = np.linalg.inv(moment[np.ix_(order, order)])
-    upper = np.linalg.cholesky(inverse).T.astype(np.float32)
-    left = left[order].astype(np.float32)
-    rounded = np.empty_like(left)
-    for row in range(len(left)):
-        rounded[row] = np.clip(np.rint(left[row] / scales), -127, 127)
-        error = (left[row] - rounded[row] * scales) / upper[row, row]
-        left[row + 1 :] -= np.outer(upper[row, row + 1 :], error)
-    integers = np.empty(left.shape, dtype=np.int8)
-    integers[order] = rounded.astype(np.int8)
-    return Columns(integers, scales)
-
-
-def choose_grid(activation: Activation, weights: np.ndarray) -> Grid:
-    """Choose the grid whose products with the weights, in int8 as well, are nearest to exact.
-
-    Parameters
-    ----------
-    weights : shape (n_channels, n_outputs), of all products that the activation enters.
-    """
-    exact = activation.sample @ weights  # (n_tokens, n_outputs)
-    best, least = make_grid(activation, None), np.inf
-    for strength in (None, *_STRENGTHS):
-        smoothing = None if strength is None else _smoothing(activation, weights, strength)
-        grid = make_grid(activation, smoothing)
-        integers, scales = quantize_columns(scaled_rows(weights, smoothing))
-        error = float(np.square(grid.round(activation.sample) @ (integers * scales) - exact).mean())
-        if strength is None:
-            error *= _WORTH_A_STEP
-        if error < least:
-            best, least = grid, error
-    return best
-
-
-def make_grid(activation: Activation, smoothing: np.ndarray | None) -> Grid:
-    """Lay 256 steps over what an activation spans, once divided."""
-    divisor = 1.0 if smoothing is None else smoothing
-    low = min(float((activation.low / divisor).min()), 0.0)
-    high = max(float((activation.high / divisor).max()), 0.0)
-    scale = max(high - low, 1e-6) / 255
-    return Grid(smoothing, scale, round(-low / scale))
-
-
-def _smoothing(activation: Activation, weights: np.ndarray, strength: float) -> np.ndarray:
-    widest = np.maximum(np.abs(activation.low), np.abs(activation.high))
-    rows = np.abs(weights).max(axis=1)
-    floor = 1e-3
-    widest = np.maximum(widest, floor * widest.max() + 1e-12)
-    rows = np.maximum(rows, floor * rows.max() + 1e-12)
-    smoothing: np.ndarray = widest**strength / rows ** (1 - strength)
-    return smoothing.astype(np.float32)
-
-
-def scaled_rows(weights: np.ndarray, smoothing: np.ndarray | None) -> np.ndarray:
-    """Multiply each channel's row of the weights by what the channel is divided by."""
-    return weights if smoothing is None else weights * smoothing[:, None]
+def make_grid(activation: Activation) -> Grid:
+    """Lay the steps over what an activation spans, with room for texts that go beyond it."""
+    low, high = _MARGIN * min(activation.low, 0.0), _MARGIN * max(activation.high, 0.0)
+    scale = max(high - low, 1e-6) / _STEPS
+    return Grid(scale, round(-low / scale))
 
 
 def weighted_nodes(model: Any) -> Iterator[Any]:
     """Yield the nodes that multiply an activation (input 0) by a constant matrix (input 1)."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        is_product = node.op_type == "MatMul" or (
-            node.op_type == "Attention" and node.domain == MICROSOFT
-        )
-        if is_product and node.input[1] in constants and len(constants[node.input[1]].dims) == 2:
+        of_constant = node.op_type == "MatMul" and node.input[1] in constants
+        if of_constant and len(constants[node.input[1]].dims) == 2:
             yield node
 
 
@@ -185,8 +118,8 @@ def measure_activations(
         probe.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    low: dict[str, np.ndarray] = {}
-    high: dict[str, np.ndarray] = {}
+    low = dict.fromkeys(names, 0.0)
+    high = dict.fromkeys(names, 0.0)
     n_sampled = max(1, _N_SAMPLED // len(batches))
     rng = np.random.default_rng(0)
     for batch in batches:
@@ -194,8 +127,8 @@ def measure_activations(
         for name, values in zip(names, session.run(names, dict(batch)), strict=True):
             tokens = values[is_text] if values.shape[:2] == is_text.shape else values
             tokens = tokens.reshape(-1, tokens.shape[-1])  # (n_tokens, n_channels)
-            low[name] = np.minimum(low.get(name, tokens[0]), tokens.min(axis=0))
-            high[name] = np.maximum(high.get(name, tokens[0]), tokens.max(axis=0))
+            low[name] = min(low[name], float(tokens.min()))
+            high[name] = max(high[name], float(tokens.max()))
             found[name].append(tokens[rng.integers(0, len(tokens), n_sampled)])
     return {name: Activation(low[name], high[name], np.concatenate(found[name])) for name in names}
 
@@ -220,74 +153,92 @@ def quantize_columns(weights: np.ndarray) -> Columns:
     return Columns(np.clip(np.rint(weights / scales), -127, 127).astype(np.int8), scales)
 
 
+def round_weights(sample: np.ndarray, weights: np.ndarray) -> Columns:
+    """Quantise a matrix so that its products with an activation are nearest to exact.
+
+    Rounding each weight by itself is not the best: the error of one channel's row can be taken up
+    by rows not yet rounded, as far as their channels go together (GPTQ, Frantar et al. 2022,
+    https://arxiv.org/abs/2210.17323).
+
+    Parameters
+    ----------
+    sample : shape (n_tokens, n_channels), the activation.
+    weights : shape (n_channels, n_outputs).
+    """
+    moment = sample.T.astype(np.float64) @ sample  # (n_channels, n_channels)
+    moment[np.diag_indices_from(moment)] += _DAMPING * max(moment.diagonal().mean(), 1e-12)
+    order = np.argsort(-moment.diagonal())  # the busiest channels first, while all can help
+    inverse = np.linalg.inv(moment[np.ix_(order, order)])
+    upper = np.linalg.cholesky(inverse).T.astype(np.float32)
+    scales = quantize_columns(weights).scales
+    left = weights[order].astype(np.float32)
+    integers = np.empty(weights.shape, dtype=np.int8)
+    for row, channel in enumerate(order):
+        rounded = np.clip(np.rint(left[row] / scales), -127, 127)
+        integers[channel] = rounded
+        error = (left[row] - rounded * scales) / upper[row, row]
+        left[row + 1 :] -= np.outer(upper[row, row + 1 :], error)
+    return Columns(integers, scales)
+
+
 @dataclass
 class _Rewriter:
     """Builds the int8 graph's nodes and constants."""
 
     activations: Mapping[str, Activation]
-    grids: Mapping[str, Grid]
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
-    quantised: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    quantised: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
 
     def constant(self, name: str, values: np.ndarray) -> str:
         self.constants[name] = numpy_helper.from_array(values, name)
         return name
 
-    def activation(self, name: str) -> tuple[str, str, str]:
-        """Quantise an activation once, however many products it enters."""
-        if name in self.quantised:
-            return self.quantised[name]
-        grid, source = self.grids[name], name
-        if grid.smoothing is not None:
-            factor = self.constant(f"{name}_smoothing", 1 / grid.smoothing)
-            source = f"{name}_smooth"
-            self.nodes.append(helper.make_node("Mul", [name, factor], [source]))
-        scale = self.constant(f"{name}_scale", np.array(grid.scale, dtype=np.float32))
-        zero = self.constant(f"{name}_zero", np.array(grid.zero_point, dtype=np.uint8))
-        output = f"{name}_int8"
-        self.nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero], [output]))
-        self.quantised[name] = (output, scale, zero)
+    def add(self, kind: str, inputs: list[str], output: str, domain: str = "") -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain))
+        return output
+
+    def quantise(self, name: str, scale: float, zero_point: int) -> tuple[str, str, str]:
+        of_scale = self.constant(f"{name}_scale", np.array(scale, dtype=np.float32))
+        of_zero = self.constant(f"{name}_zero", np.array(zero_point, dtype=np.uint8))
+        return (
+            self.add("QuantizeLinear", [name, of_scale, of_zero], f"{name}_int8"),
+            of_scale,
+            of_zero,
+        )
+
+    def activation(self, name: str) -> list[tuple[str, str, str]]:
+        """Quantise an activation once, however many products it enters: coarse and fine."""
+        if name not in self.quantised:
+            grid = make_grid(self.activations[name])
+            coarse = self.quantise(name, grid.scale, grid.zero_point)
+            back = self.add("DequantizeLinear", list(coarse), f"{name}_coarse")
+            missed = self.add("Sub", [name, back], f"{name}_missed")
+            self.quantised[name] = [coarse, self.quantise(missed, grid.fine_scale, _FINE_ZERO)]
         return self.quantised[name]
 
     def product(self, node: Any, weights: np.ndarray) -> None:
-        x, x_scale, x_zero = self.activation(node.input[0])
-        source = node.input[0]
-        integers, scales = round_weights(self.activations[source], self.grids[source], weights)
-        name = f"{node.output[0]}_weights"  # a shared matrix is smoothed for each activation
-        w = self.constant(f"{name}_int8", integers)
-        w_scale = self.constant(f"{name}_scale", scales)
-        if node.op_type == "MatMul":
-            inputs = [x, w, x_scale, w_scale, x_zero]
-            new = helper.make_node(
-                "MatMulIntegerToFloat", inputs, list(node.output), domain=MICROSOFT
+        source, output = node.input[0], node.output[0]
+        integers, scales = round_weights(self.activations[source].sample, weights)
+        of_weights = self.constant(f"{output}_weights_int8", integers)
+        of_scales = self.constant(f"{output}_weights_scale", scales)
+        parts = [
+            self.add(
+                "MatMulIntegerToFloat",
+                [values, of_weights, scale, of_scales, zero],
+                f"{output}_{number}",
+                MICROSOFT,
             )
-        else:
-            w_zero = self.constant(f"{name}_zero", np.zeros(scales.shape, dtype=np.int8))
-            mask = node.input[3] if len(node.input) > 3 else ""
-            inputs = [x, w, node.input[2], x_scale, w_scale, mask, x_zero, w_zero]
-            given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-            kept = {key: given[key] for key in _ATTENTION_KEYS if key in given}
-            new = helper.make_node(
-                "QAttention", inputs, list(node.output), domain=MICROSOFT, **kept
-            )
-        self.nodes.append(new)
+            for number, (values, scale, zero) in enumerate(self.activation(source))
+        ]
+        self.add("Add", parts, output)
 
 
 def quantize_products(model: Any, activations: Mapping[str, Activation]) -> Any:
     """Return the graph with each product by a constant matrix computed in int8."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    weights: dict[str, list[np.ndarray]] = {}
-    weighted = set()
-    for node in weighted_nodes(model):
-        matrix = numpy_helper.to_array(constants[node.input[1]])
-        weights.setdefault(node.input[0], []).append(matrix)
-        weighted.add(node.output[0])
-    grids = {
-        name: choose_grid(activations[name], np.concatenate(matrices, axis=1))
-        for name, matrices in weights.items()
-    }
-    rewriter = _Rewriter(activations, grids)
+    weighted = {node.output[0] for node in weighted_nodes(model)}
+    rewriter = _Rewriter(activations)
     for node in model.graph.node:
         if node.output[0] in weighted:
             rewriter.product(node, numpy_helper.to_array(constants[node.input[1]]))
