@@ -103,9 +103,7 @@ def test_a_group_that_touches_several_splits_goes_to_the_one_it_touches_most(old
     assert "take one of them out of the data" in caplog.text
 
 
-def test_an_article_is_never_cut_even_where_a_new_passage_nearly_repeats_another_split(
-    old, caplog
-):
+def test_an_article_is_never_cut_even_where_a_new_passage_nearly_repeats_another_split(old, caplog):
     article = OLD[position_of(old, "train")[0]].article_id
     test = position_of(old, "test", 2)
     fresh = [passage(610, article=article), passage(611, article=article)]
