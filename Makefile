@@ -3,6 +3,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARTICLES ?= data/examples
+# what runs without torch and the other extras
+CORE_TESTS ?= $(addprefix tests/test_, $(addsuffix .py, \
+  array_file articles baseline batching calibration codebook dates decoding furniture identities \
+  jobs labelled language lexicon mastheads models_ensemble normalize passages predict \
+  predict_command readme reading store tables terminal tfidf thresholds webpages writers))
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: predict test test-core test-slow lint clean

@@ -212,9 +212,7 @@ class _Pair:
         right = weighted_metrics(self.sums, second, ranked=ranked).overall
         return {name: right[name] - left[name] for name in left}
 
-    def bootstrap(
-        self, settings: Bootstrap, *, ranked: bool
-    ) -> dict[str, np.ndarray]:
+    def bootstrap(self, settings: Bootstrap, *, ranked: bool) -> dict[str, np.ndarray]:
         """Draw the same articles for both models."""
         rng = np.random.default_rng(settings.seed)
         parts = []

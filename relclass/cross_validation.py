@@ -288,9 +288,7 @@ def make_fit(config: TrainConfig, codebook: Codebook, *, options: RunOptions | N
                 task = FineTuning(train, tuning, codebook.names, Path(work_dir), seed)
                 scorer = finetune(task, config.model, options=options or DEFAULT_OPTIONS)
         calibration, thresholds = calibrate(tuning, scorer.score(tuning.texts), config.thresholds)
-        return Classifier(
-            config.name, codebook, scorer, config.normalize, calibration, thresholds
-        )
+        return Classifier(config.name, codebook, scorer, config.normalize, calibration, thresholds)
 
     return fit
 

@@ -319,9 +319,7 @@ def score(labelling: Labelling, topics: Sequence[str], bootstrap: Bootstrap) -> 
     )
 
 
-def _estimate(
-    name: str, value: float, drawn: np.ndarray | None, bootstrap: Bootstrap
-) -> Estimate:
+def _estimate(name: str, value: float, drawn: np.ndarray | None, bootstrap: Bootstrap) -> Estimate:
     if np.isnan(value):
         return Estimate(None)
     if drawn is None or name in _WITHOUT_INTERVAL:

@@ -279,9 +279,7 @@ def precision_recall_points(
 
     if not y_true.any():
         return ()
-    precision, recall, thresholds = precision_recall_curve(
-        y_true, y_prob, drop_intermediate=True
-    )
+    precision, recall, thresholds = precision_recall_curve(y_true, y_prob, drop_intermediate=True)
     keep = np.unique(np.linspace(0, len(thresholds) - 1, max_points).round().astype(int))[::-1]
     return tuple(
         CurvePoint(x=float(recall[k]), y=float(precision[k]), threshold=float(thresholds[k]))

@@ -117,8 +117,7 @@ def articles_body(articles: Sequence[LabelledArticle]) -> Markup:
     languages = sorted({p.language for article in articles for p in article.passages})
     models = sorted({p.model for article in articles for p in article.passages})
     about = (
-        f"{n_passages:,} passages of {len(articles):,} articles, labelled by "
-        f"{', '.join(models)}."
+        f"{n_passages:,} passages of {len(articles):,} articles, labelled by {', '.join(models)}."
     )
     chart = None
     if len(periods) > 1:
@@ -129,9 +128,7 @@ def articles_body(articles: Sequence[LabelledArticle]) -> Markup:
             element("p", {"class": "quiet"}, "Share of the passages of each period."),
         )  # fmt: skip
     numbered = {period: k for k, period in enumerate(periods)}
-    listed = [
-        _article(article, k, topics, numbered, totals) for k, article in enumerate(articles)
-    ]
+    listed = [_article(article, k, topics, numbered, totals) for k, article in enumerate(articles)]
     empty = element("p", {"id": "empty", "hidden": True}, "No article fits the filters.")
     return join([
         element("p", {"class": "about"}, about),
@@ -215,8 +212,12 @@ def _title(article: LabelledArticle) -> str:
     if article.title:
         return article.title
     first = article.passages[0].text.strip() if article.passages else ""
-    return first if 0 < len(first) <= 70 else f"{first[:70].rsplit(' ', 1)[0]}…" if first else (
-        article.article_id
+    return (
+        first
+        if 0 < len(first) <= 70
+        else f"{first[:70].rsplit(' ', 1)[0]}…"
+        if first
+        else (article.article_id)
     )
 
 
@@ -273,4 +274,3 @@ def _passage(passage: Prediction, topics: Sequence[str]) -> Markup:
     }
     text = element("p", {"class": "text", **passage_attributes(passage.language)}, passage.text)
     return element("div", attributes, text, element("p", {"class": "chips"}, *chips))
-

@@ -172,9 +172,7 @@ def _grid(axes: Axes) -> Markup:
                     f"{tick * axes.y_max:.2g}"),
         ]  # fmt: skip
     x_middle, y_middle = (_x(0) + _x(1)) / 2, (_TOP + HEIGHT - _BOTTOM) / 2
-    marks.append(
-        element("text", {"x": x_middle, "y": HEIGHT - 6, "class": "label middle"}, axes.x)
-    )
+    marks.append(element("text", {"x": x_middle, "y": HEIGHT - 6, "class": "label middle"}, axes.x))
     turned: Attributes = {
         "x": 0,
         "y": 0,

@@ -194,8 +194,10 @@ def _prf(
     """Give precision, recall and F1, NaN where there is no positive."""
     has_positive = tp + fn > 0
     precision = np.where(has_positive, _ratio(tp, tp + fp), np.nan)
-    return precision, _ratio(tp, tp + fn), np.where(
-        has_positive, _ratio(2 * tp, 2 * tp + fp + fn), np.nan
+    return (
+        precision,
+        _ratio(tp, tp + fn),
+        np.where(has_positive, _ratio(2 * tp, 2 * tp + fp + fn), np.nan),
     )
 
 

@@ -65,9 +65,7 @@ def build_ensemble(
         scorer=scorer,
         normalize=_AS_READ,
         calibration=calibration,
-        thresholds=tune_thresholds(
-            y_true, y_prob, tuning=settings.tuning, fixed=settings.fixed
-        ),
+        thresholds=tune_thresholds(y_true, y_prob, tuning=settings.tuning, fixed=settings.fixed),
     )
     card = {
         "kind": "ensemble",

@@ -57,9 +57,7 @@ def data(files):
 def test_a_model_is_evaluated_and_written_in_every_format(capsys, files, tmp_path):
     outputs = [tmp_path / f"e{suffix}" for suffix in (".json", ".html", ".md")]
     flags = [part for path in outputs for part in ("--output", path)]
-    code, out, _ = run(
-        capsys, "evaluate", files / "model", *data(files), "--resamples", 20, *flags
-    )
+    code, out, _ = run(capsys, "evaluate", files / "model", *data(files), "--resamples", 20, *flags)
     assert code == 0
     assert "karabakh" in out and "macro" in out
     evaluation = read_evaluation(outputs[0])

@@ -53,6 +53,19 @@ def test_a_network_learns_passages_by_heart(tiny_encoder, tmp_path):
     assert np.array_equal(scorer.score(TEXTS[:n]).argmax(1), examples.y_true[:n].argmax(1))
 
 
+def test_training_leaves_the_processors_arithmetic_as_it_was(tiny_encoder, tmp_path):
+    fit(tiny_encoder("bert"), tmp_path, epochs=1)
+    assert 5e-324 * 1.0 > 0  # a denormal number, which a flushing processor makes zero
+
+
+def test_the_average_of_the_weights_is_what_comes_out(tiny_encoder, tmp_path):
+    last, averaged = (
+        fit(tiny_encoder("bert"), tmp_path / str(decay), average_decay=decay).score(TEXTS)
+        for decay in (None, 0.9)
+    )
+    assert np.abs(last - averaged).max() > 1e-4
+
+
 def test_the_same_seed_gives_the_same_weights(tiny_encoder, tmp_path):
     logits = [
         fit(tiny_encoder("bert"), tmp_path / name, encoder_dropout=0.1).score(TEXTS)

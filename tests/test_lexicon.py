@@ -19,9 +19,7 @@ from relclass.models.lexicon import (
 from relclass.normalize import normalize
 
 TOPICS = ("security", "transit", "energy", "karabakh")
-CODEBOOK = Codebook(
-    version="1", topics=tuple(Topic(name=name, definition=name) for name in TOPICS)
-)
+CODEBOOK = Codebook(version="1", topics=tuple(Topic(name=name, definition=name) for name in TOPICS))
 LEXICON_PATH = Path(__file__).parent.parent / "data" / "lexicon.yaml"
 
 

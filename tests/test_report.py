@@ -95,9 +95,7 @@ def test_hostile_text_stays_text_in_an_evaluation():
 
 
 def test_hostile_text_stays_text_among_articles():
-    articles = [
-        replace(a, title=HOSTILE, source=HOSTILE) for a in build_articles(hostile_gold())
-    ]
+    articles = [replace(a, title=HOSTILE, source=HOSTILE) for a in build_articles(hostile_gold())]
     page = Page(build_page("x", articles_body(articles), script="articles.js"))
     assert page.find("img") == [] and len(page.find("script")) == 1
     assert page.unbalanced == []
@@ -113,9 +111,7 @@ def test_figures_stand_on_the_page_with_their_intervals(evaluation, evaluation_h
 
 
 def test_what_is_undefined_says_so():
-    gold = [
-        replace(p, topics=tuple(t for t in p.topics if t != "karabakh")) for p in make_gold()
-    ]
+    gold = [replace(p, topics=tuple(t for t in p.topics if t != "karabakh")) for p in make_gold()]
     page = Page(build_page("x", evaluation_body([build_evaluation(gold)]), script="evaluation.js"))
     assert page.text.count("undefined") > 5
     assert "nan" not in page.text.lower().split()

@@ -20,7 +20,7 @@ def test_text_is_escaped_and_markup_is_not():
 
 
 def test_attributes_are_left_out_bare_or_quoted():
-    built = element("input", {"hidden": False, "checked": True, "value": "a\"b", "max": None})
+    built = element("input", {"hidden": False, "checked": True, "value": 'a"b', "max": None})
     assert built == '<input checked value="a&quot;b"/>'
 
 

@@ -254,5 +254,3 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(compare)
     app.command("cross-validate")(cross_validate)
-
-

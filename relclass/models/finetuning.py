@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,6 @@ def finetune(
         the machine or the encoder; the message names the key to change.
     """
     set_seed(task.seed)
-    # late in training Adam's averages are tiny, and numbers below the normal range are slow
-    torch.set_flush_denormal(True)
     device = resolve_device(options.device)
     network, tokenizer = build_network(settings, task.topics, device=device)
     network.set_priors(_prior_logits(task.train))
@@ -109,12 +108,25 @@ def finetune(
         average.start(checkpoint)
         # before the callback that marks a checkpoint as complete
         trainer.callback_handler.callbacks.insert(0, average)
-    _run(trainer, settings, checkpoint)
+    with _flushed_denormals():
+        _run(trainer, settings, checkpoint)
     if average is not None:
         average.finish()
     merge_adapters(network)
     network.eval()
     return scorer
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    # late in training Adam's averages are tiny, and numbers below the normal range are slow;
+    # the processor's mode is the caller's, so it is put back
+    was_flushed = bool(torch.tensor([1e-40]).mul(1.0).item() == 0.0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_flushed)
 
 
 def _run(trainer: Trainer, settings: TransformerSettings, checkpoint: Path | None) -> None:
