@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relclass.codebook import Codebook
-from relclass.config import BaselineSettings, TrainConfig
+from relclass.config import TrainConfig, TransformerSettings
 from relclass.errors import DataError
 from relclass.metrics import summarise
-from relclass.models.base import Classifier
+from relclass.models.base import Classifier, Scorer
 from relclass.records import LabelledPassage
 from relclass.resampling import number
 from relclass.splits import find_near_duplicates, group_passages, split_groups
@@ -272,14 +272,12 @@ def make_fit(config: TrainConfig, codebook: Codebook, *, options: RunOptions | N
         fitted: Sequence[LabelledPassage], tuned: Sequence[LabelledPassage], seed: int
     ) -> Classifier:
         from relclass.examples import make_examples
-        from relclass.training import calibrate
+        from relclass.training import calibrate, fit_small
 
         train = make_examples(fitted, codebook, config)
         tuning = make_examples(tuned, codebook, config)
-        if isinstance(config.model, BaselineSettings):
-            from relclass.models.baseline import fit_baseline
-
-            scorer: Any = fit_baseline(train.texts, train.y_true, train.weights, config.model)
+        if not isinstance(config.model, TransformerSettings):
+            scorer: Scorer = fit_small(config.model, train, codebook.names)
         else:
             from relclass.models.finetuning import FineTuning, finetune
             from relclass.run_folder import DEFAULT_OPTIONS

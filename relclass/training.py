@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from relclass.config import BaselineSettings, LexiconSettings, ThresholdSettings, TrainConfig
+from relclass.config import (
+    BaselineSettings,
+    LexiconSettings,
+    ThresholdSettings,
+    TrainConfig,
+    TransformerSettings,
+)
 from relclass.dataset import Dataset, load_dataset, to_arrays
 from relclass.errors import DataError
 from relclass.examples import Examples, make_examples
@@ -112,15 +118,8 @@ def _fit(
     run_dir: Path,
     options: RunOptions,
 ) -> Scorer:
-    if isinstance(config.model, LexiconSettings):
-        from relclass.models.lexicon import LexiconScorer, load_lexicon
-
-        return LexiconScorer(load_lexicon(config.model.lexicon), dataset.codebook.names)
-    if isinstance(config.model, BaselineSettings):
-        from relclass.models.baseline import fit_baseline
-
-        y_true = (examples.y_true >= 0.5).astype(np.uint8)  # its solver knows no soft targets
-        return fit_baseline(examples.texts, y_true, examples.weights, config.model)
+    if not isinstance(config.model, TransformerSettings):
+        return fit_small(config.model, examples, dataset.codebook.names)
     from relclass.models.finetuning import FineTuning, finetune
 
     task = FineTuning(
@@ -131,6 +130,19 @@ def _fit(
         seed=config.seed,
     )
     return finetune(task, config.model, options=options)
+
+
+def fit_small(
+    settings: LexiconSettings | BaselineSettings, examples: Examples, topics: tuple[str, ...]
+) -> Scorer:
+    """Fit a model that needs neither torch nor checkpoints."""
+    if isinstance(settings, LexiconSettings):
+        from relclass.models.lexicon import LexiconScorer, load_lexicon
+
+        return LexiconScorer(load_lexicon(settings.lexicon), topics)
+    from relclass.models.baseline import fit_baseline
+
+    return fit_baseline(examples.texts, examples.y_true, examples.weights, settings)
 
 
 def _filled(passages: list[LabelledPassage], what: str) -> list[LabelledPassage]:

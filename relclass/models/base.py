@@ -19,8 +19,10 @@ from relclass.thresholds import Calibration, apply_thresholds
 class Scorer(Protocol):
     """The fitted part of a model: normalised texts in, logits out."""
 
-    kind: str
-    """Names the class in a model folder; `relclass.models.store` maps it to the class."""
+    @property
+    def kind(self) -> str:
+        """Names the class in a model folder; `relclass.models.store` maps it to the class."""
+        ...
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits, shape (n_passages, n_topics), float32, in codebook order."""

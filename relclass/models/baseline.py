@@ -130,7 +130,7 @@ class BaselineScorer:
 
     def save(self, model_dir: Path) -> None:
         """Write the features and weights: arrays and text in a safetensors file."""
-        content = {
+        content: dict[str, np.ndarray | str] = {
             "word_ngrams": np.array(self.words.ngrams),
             "word_terms": "\n".join(self.words.terms),
             "word_idf": self.words.idf,

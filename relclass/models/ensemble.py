@@ -58,7 +58,7 @@ class EnsembleScorer:
         -------
         Shape (n_passages, n_topics), float32.
         """
-        weighed = np.einsum("mpt,mt->pt", logits, self.weights) + self.intercepts
+        weighed: np.ndarray = np.einsum("mpt,mt->pt", logits, self.weights) + self.intercepts
         return weighed.astype(np.float32)
 
     def save(self, model_dir: Path) -> None:
