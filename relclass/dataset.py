@@ -132,8 +132,14 @@ def load_dataset(settings: DataSettings | None = None) -> Dataset:
     )
 
 
-def make_splits(settings: DataSettings | None = None) -> Splits:
+def make_splits(
+    settings: DataSettings | None = None, *, new_to_train: bool = False
+) -> Splits:
     """Give every passage of a run a split, keep those made before, and write the splits file.
+
+    Parameters
+    ----------
+    new_to_train : as in `relclass.split_file.extend_splits`.
 
     Raises
     ------
@@ -151,7 +157,8 @@ def make_splits(settings: DataSettings | None = None) -> Splits:
             "the files that hold them (scripts/hydrate.py rebuilds one)"
         )
     old = read_splits(settings.splits) if Path(settings.splits).exists() else EMPTY
-    new = extend_splits([*real, *_read_authored(settings, codebook)], old)
+    passages = [*real, *_read_authored(settings, codebook)]
+    new = extend_splits(passages, old, new_to_train=new_to_train)
     if new is not old:
         write_splits(new, settings.splits)
     return new

@@ -111,6 +111,7 @@ def extend_splits(
     old: Splits = EMPTY,
     *,
     near_duplicates: Sequence[tuple[int, int]] | None = None,
+    new_to_train: bool = False,
 ) -> Splits:
     """Give a split to every passage that has none, and leave the others where they are.
 
@@ -124,6 +125,7 @@ def extend_splits(
     passages : all of them, old and new; an old one that is absent is forgotten.
     old : what was decided before.
     near_duplicates : pairs of positions in `passages`; None finds them.
+    new_to_train : deal out no new passage to validation or test, so that figures stay comparable.
 
     Returns
     -------
@@ -134,6 +136,8 @@ def extend_splits(
     fixed = _keep_old(passages, old)
     groups = _new_groups(passages, fixed, near_duplicates)
     _follow_near_duplicates(fixed, groups, near_duplicates)
+    if new_to_train:
+        fixed[fixed < 0] = SPLITS.index("train")
     split = split_groups(
         groups,
         [_strata(passage) for passage in passages],

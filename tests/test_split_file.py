@@ -176,3 +176,14 @@ def test_a_split_of_another_name_is_refused(tmp_path):
     write_splits(Splits(1, 0, (0.7, 0.15, 0.15), {}, {"a": "dev"}, {}), tmp_path / "s.json")
     with pytest.raises(DataError, match=r"expected train, validation, test, got \['dev'\]"):
         read_splits(tmp_path / "s.json")
+
+
+def test_new_passages_may_all_be_for_training_save_what_belongs_elsewhere(old):
+    fresh = [passage(n, origin="real") for n in range(200, 300)]
+    held_back = next(p for p in OLD if old.split_of(p) == "test")
+    repeats = len(OLD) + 7
+    near_duplicates = [(OLD.index(held_back), repeats)]
+    new = extend_splits([*OLD, *fresh], old, near_duplicates=near_duplicates, new_to_train=True)
+    assert [new.split_of(p) for p in OLD] == [old.split_of(p) for p in OLD]
+    assert new.split_of(fresh[7]) == "test"
+    assert {new.split_of(p) for p in fresh if p is not fresh[7]} == {"train"}

@@ -8,6 +8,7 @@ from relclass.errors import DataError, ModelError
 from relclass.models.vocabulary import (
     compare_tokens,
     count_pieces,
+    rank_pieces,
     read_texts,
     trim_vocabulary,
 )
@@ -99,3 +100,18 @@ def test_a_corpus_that_cannot_be_read_is_refused(tmp_path, name, content, messag
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         list(read_texts([tmp_path / name]))
+
+
+def test_pieces_are_ranked_by_their_use_then_by_the_languages_that_corpora_lack():
+    pieces = ["<unk>", "▁گاز", "▁نفت", "▁нефть", "▁və", "gə", "▁the", "▁rare", "▁никто"]
+    scores = [0.0, -3, -4, -5, -6, -7, -2, -9, -8]
+    content = {
+        "model": {"type": "Unigram", "vocab": list(map(list, zip(pieces, scores, strict=True)))}
+    }
+    corpus = np.array([0, 90, 0, 0, 0, 0, 5, 1, 0])
+    texts = np.array([0, 0, 1, 0, 0, 0, 0, 0, 0])
+    rank = rank_pieces(json.dumps(content), corpus, texts)
+    order = [pieces[place] for place in np.argsort(-rank, kind="stable")]
+    # trained on; common, the commoner first; Azerbaijani and Russian, the likelier first; rare
+    assert order[:8] == ["▁نفت", "▁گاز", "▁the", "▁və", "gə", "▁нефть", "▁никто", "▁rare"]
+    assert rank[0] == 0

@@ -131,6 +131,9 @@ def split(
     real_texts: _RealTexts = None,
     splits: _Splits = None,
     codebook: _Codebook = None,
+    new_to_train: Annotated[
+        bool, typer.Option("--new-to-train", help="Leave validation and test as they are.")
+    ] = False,
 ) -> None:
     """Give every passage a split; those made before stay, and new ones are placed around them."""
     from relclass.dataset import make_splits
@@ -138,7 +141,7 @@ def split(
 
     settings = _settings(authored, real_labels, real_texts, splits, codebook)
     before = read_splits(settings.splits) if settings.splits.exists() else None
-    made = make_splits(settings)
+    made = make_splits(settings, new_to_train=new_to_train)
     if before == made:
         print(f"{settings.splits}: version {made.version}, nothing to add")
         return

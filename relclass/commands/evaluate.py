@@ -1,4 +1,4 @@
-"""Commands that measure models: evaluate, compare, cross-validate."""
+"""Commands that measure models: evaluate, compare, cross-validate, error-rates."""
 
 from __future__ import annotations
 
@@ -226,6 +226,46 @@ def _print_comparison(comparison: Comparison) -> None:
     Console().print(table)
 
 
+def error_rates(
+    model: Annotated[str, typer.Argument(help="A shipped name or a model folder.")],
+    sample: Annotated[
+        Path, typer.Option(help="Labels of passages drawn at random, and not trained on.")
+    ] = Path("data/random_sample.jsonl"),
+    config: Annotated[
+        Path, typer.Option(help="Whose real texts and test passages are used.")
+    ] = Path("configs/default.yaml"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the model here, rates on its card.")
+    ] = None,
+) -> None:
+    """Measure how a model errs on ordinary news: what summaries are corrected by."""
+    from relclass.config import load_config
+    from relclass.dataset import load_dataset, read_real
+    from relclass.error_rates import measure_error_rates
+    from relclass.errors import DataError
+    from relclass.models.store import load_model, save_model
+
+    settings = load_config(config).data
+    classifier = load_model(model)
+    passages, n_missing = read_real(sample, settings.real_texts, classifier.codebook)
+    if not passages:
+        raise DataError(f"{sample}: the texts of none of its {n_missing:,} passages were found")
+    test = load_dataset(settings).part("test", origin="real")
+    rates = measure_error_rates(classifier, passages, test)
+    table = _table(
+        f"{classifier.name} on {len(passages):,} passages drawn at random",
+        "topic", "sensitivity", "specificity",
+    )  # fmt: skip
+    for topic, rate in rates.items():
+        table.add_row(topic, f"{rate['sensitivity']:.3f}", f"{rate['specificity']:.3f}")
+    from rich.console import Console
+
+    Console().print(table)
+    if out is not None:
+        save_model(classifier, out, card={"error_rates": rates})
+        print(f"model: {out}")
+
+
 def _print_cross_validation(result: CrossValidation) -> None:
     from rich.console import Console
 
@@ -254,3 +294,4 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(compare)
     app.command("cross-validate")(cross_validate)
+    app.command("error-rates")(error_rates)

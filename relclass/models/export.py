@@ -9,7 +9,6 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from relclass.models.transformer import TransformerScorer
 from relclass.models.vocabulary import (
     TrimmedVocabulary,
     count_pieces,
+    rank_pieces,
     read_texts,
     trim_vocabulary,
 )
@@ -42,7 +42,7 @@ class ExportSettings:
     Parameters
     ----------
     corpus : texts (.txt, .jsonl) whose pieces the vocabulary keeps; empty keeps all of it.
-    max_pieces : keep at most so many pieces, the commonest first.
+    max_pieces : keep at most so many pieces, the worthiest first; see `rank_pieces`.
     """
 
     corpus: tuple[Path, ...] = ()
@@ -105,17 +105,19 @@ def _new_id(vocabulary: TrimmedVocabulary, old: int) -> int:
 def build_vocabulary(
     scorer: TransformerScorer, settings: ExportSettings, texts: Sequence[str] = ()
 ) -> TrimmedVocabulary:
-    """Choose the pieces to keep: the corpus's and those of `texts`; without a corpus, all."""
+    """Choose the pieces to keep, see `rank_pieces`; without a corpus, all."""
     backend = scorer.tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     tokenizer_json = backend.to_str()
     if not settings.corpus:
         return TrimmedVocabulary(tokenizer_json, np.arange(len(scorer.tokenizer)))
-    counts = count_pieces(backend, chain(texts, read_texts(settings.corpus)))
-    always = [*scorer.rule.head, *scorer.rule.tail, scorer.pad_token_id]
-    counts[always] = np.iinfo(np.int64).max  # the prefix need not occur in the corpus
-    return trim_vocabulary(tokenizer_json, counts, max_pieces=settings.max_pieces)
+    of_texts = count_pieces(backend, texts)
+    # the prefix need not occur in a text
+    of_texts[[*scorer.rule.head, *scorer.rule.tail, scorer.pad_token_id]] += 1
+    of_corpus = count_pieces(backend, read_texts(settings.corpus))
+    rank = rank_pieces(tokenizer_json, of_corpus, of_texts)
+    return trim_vocabulary(tokenizer_json, rank, max_pieces=settings.max_pieces)
 
 
 def trim_network(scorer: TransformerScorer, vocabulary: TrimmedVocabulary) -> Any:
@@ -135,7 +137,17 @@ def trim_network(scorer: TransformerScorer, vocabulary: TrimmedVocabulary) -> An
     inner = getattr(network.encoder, "embeddings", None)
     if hasattr(inner, "padding_idx"):  # XLM-R counts positions by it
         inner.padding_idx = pad
+    _trim_positions(inner, n_positions=scorer.rule.max_length + pad + 1)
     return network
+
+
+def _trim_positions(embeddings: Any, *, n_positions: int) -> None:
+    from torch import nn
+
+    positions = getattr(embeddings, "position_embeddings", None)
+    if positions is not None:  # windows never reach the rest
+        rows = positions.weight.detach()[:n_positions]
+        embeddings.position_embeddings = nn.Embedding.from_pretrained(rows)
 
 
 def _renumber(windows: Windows, vocabulary: TrimmedVocabulary) -> Windows:

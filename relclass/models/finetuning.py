@@ -44,6 +44,7 @@ except ImportError as error:  # the Trainer cannot be subclassed without it
 
 logger = logging.getLogger(__name__)
 
+_HEAD_SEED = 0  # of every run: only networks whose heads start alike can be averaged
 _COMPLETE = "complete"
 _MEGA_BATCH = 16  # batches sorted together: enough that padding is slight, few enough to shuffle
 _MAX_GRAD_NORM = 1.0
@@ -82,9 +83,10 @@ def finetune(
         If the loss stops being a number, the memory does not suffice, or a setting does not fit
         the machine or the encoder; the message names the key to change.
     """
-    set_seed(task.seed)
     device = resolve_device(options.device)
+    set_seed(_HEAD_SEED)
     network, tokenizer = build_network(settings, task.topics, device=device)
+    set_seed(task.seed)
     network.set_priors(_prior_logits(task.train))
     scorer = TransformerScorer.wrap(network, tokenizer, settings)
     trainer = _TopicTrainer(

@@ -33,6 +33,7 @@ SCORERS = {
     "transformer": ("relclass.models.transformer", "TransformerScorer"),
     "onnx": ("relclass.models.onnx", "OnnxScorer"),
     "ensemble": ("relclass.models.ensemble", "EnsembleScorer"),
+    "cascade": ("relclass.models.cascade", "CascadeScorer"),
 }
 """Where each kind of model lives; imported when one is loaded."""
 DEFAULTS = ("default", "baseline", "lexicon")
@@ -186,6 +187,20 @@ def read_manifest(model: str | Path = "default") -> dict[str, Any]:
         If there is no such model, or its manifest cannot be read.
     """
     return _read_manifest(_find(model))
+
+
+def manifest_sha256(model: str | Path) -> str:
+    """Return the sha256 of a model's manifest, which holds those of all its files.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    path = _find(model) / MANIFEST
+    if not path.is_file():
+        raise ModelError(f"{path.parent}: no {MANIFEST}: not a model folder")
+    return _sha256(path)
 
 
 def _find(model: str | Path) -> Path:

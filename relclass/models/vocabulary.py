@@ -7,6 +7,7 @@ al. 2020, https://arxiv.org/abs/2010.05609).
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from relclass.errors import DataError, ModelError
 TRIMMABLE = ("Unigram", "WordPiece")
 _SCRIPTS = ("ARABIC", "LATIN", "CYRILLIC", "DIGIT")
 _BATCH = 2000
+_DIGITS = 6
+MIN_COUNT = 5
+"""Uses in the corpus from which a piece counts as common."""
+_RUSSIAN = re.compile("^▁?(?:##)?[а-яё]+$", re.IGNORECASE)
+_AZERBAIJANI = re.compile("^▁?(?:##)?(?=.*[əğşı])[a-zçğıöşüə]+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,17 +96,51 @@ def count_pieces(tokenizer: Any, texts: Iterable[str]) -> np.ndarray:
     return counts
 
 
+def rank_pieces(tokenizer_json: str, corpus: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Say how much each piece is worth keeping.
+
+    First those of the texts that the model was trained on; then those common in the corpus; then
+    those in letters of Azerbaijani and of Russian, of which corpora of news at hand have little,
+    the likelier ones first; then those rare in the corpus.
+
+    Parameters
+    ----------
+    corpus, texts : counts by id, as `count_pieces` gives.
+
+    Returns
+    -------
+    Shape (n_pieces,), float64; 0 for pieces without any claim.
+    """
+    content = json.loads(tokenizer_json)
+    pieces, vocab = _pieces(content), content["model"]["vocab"]
+    n_pieces = len(pieces)
+    rank = corpus[:n_pieces].astype(np.float64)
+    if isinstance(vocab, list):  # log-probabilities; WordPiece lists the likelier pieces first
+        likely = np.array([score for _, score in vocab] + [0.0] * (n_pieces - len(vocab)))
+    else:
+        likely = -np.arange(n_pieces, dtype=np.float64)
+    order = likely.argsort().argsort() + 1.0  # 1 for the least likely
+    for pattern, claim in ((_RUSSIAN, 1e9), (_AZERBAIJANI, 2e9)):
+        matches = np.array([bool(pattern.search(piece)) for piece in pieces])
+        rank[matches] = claim + order[matches]
+    common = corpus[:n_pieces] >= MIN_COUNT
+    rank[common] = 3e9 + corpus[:n_pieces][common]
+    trained = texts[:n_pieces] > 0
+    rank[trained] = 1e12 + texts[:n_pieces][trained]
+    return rank
+
+
 def trim_vocabulary(
-    tokenizer_json: str, counts: np.ndarray, *, max_pieces: int | None = None
+    tokenizer_json: str, rank: np.ndarray, *, max_pieces: int | None = None
 ) -> TrimmedVocabulary:
-    """Keep the pieces that were used, single characters of the served scripts, special tokens.
+    """Keep the pieces worth keeping, single characters of the served scripts, special tokens.
 
     Parameters
     ----------
     tokenizer_json : of the library tokenizers, Unigram or WordPiece.
-    counts : as `count_pieces` gives; a text that uses only pieces counted here is tokenised as
-        before, because removing a piece changes only texts whose best path used it.
-    max_pieces : keep at most so many, the commonest first; characters and special tokens stay.
+    rank : shape (n_pieces,), counts or what `rank_pieces` gives. A text whose pieces are all kept
+        is tokenised as before: removing a piece changes only texts whose best path used it.
+    max_pieces : keep at most so many, the highest ranks first; characters and special tokens stay.
 
     Raises
     ------
@@ -113,11 +153,11 @@ def trim_vocabulary(
         raise ModelError(f"cannot trim a {kind} vocabulary, only {' or '.join(TRIMMABLE)}")
     pieces = _pieces(content)
     always = _always_kept(content, pieces)
-    wanted = np.array(counts[: len(pieces)], dtype=np.float64)
+    wanted = np.array(rank[: len(pieces)], dtype=np.float64)
     wanted[list(always)] = np.inf
     limit = len(pieces) if max_pieces is None else max(max_pieces, len(always))
-    commonest = np.argsort(-wanted, kind="stable")[:limit]
-    kept = np.sort(commonest[wanted[commonest] > 0])
+    highest = np.argsort(-wanted, kind="stable")[:limit]
+    kept = np.sort(highest[wanted[highest] > 0])
     _renumber(content, pieces, kept)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return TrimmedVocabulary(text, kept)
@@ -164,7 +204,9 @@ def _renumber(content: dict[str, Any], pieces: list[str], kept: np.ndarray) -> N
         model["vocab"] = {p: new for p, new in new_ids.items() if p in model["vocab"]}
     else:
         unknown, vocab = pieces[model["unk_id"]], model["vocab"]
-        model["vocab"] = [vocab[old] for old in kept.tolist() if old < len(vocab)]
+        # they were float32 once: more digits are noise that is a fifth of the file
+        rounded = [[piece, round(score, _DIGITS)] for piece, score in vocab]
+        model["vocab"] = [rounded[old] for old in kept.tolist() if old < len(vocab)]
         model["unk_id"] = new_ids[unknown]
     for token in content.get("added_tokens", ()):
         token["id"] = new_ids[token["content"]]

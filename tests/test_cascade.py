@@ -1,0 +1,156 @@
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from test_models_ensemble import CODEBOOK, TEXTS, classifier
+
+from relclass.errors import ModelError
+from relclass.models import store
+from relclass.models.base import Classifier
+from relclass.models.cascade import CASCADE_FILE, CascadeScorer, is_settled
+from relclass.models.ensemble import EnsembleScorer
+from relclass.models.store import load_model, manifest_sha256, save_model
+from relclass.thresholds import Calibration
+
+LANGUAGES = ["fa"] * len(TEXTS)
+
+
+@dataclass
+class Counted:
+    """Scores as another scorer does, and keeps what it was asked."""
+
+    scorer: object
+    asked: list[str]
+    kind: str = "counted"
+
+    def score(self, texts):
+        self.asked.extend(texts)
+        return self.scorer.score(texts)
+
+
+@pytest.fixture
+def members() -> tuple[Classifier, ...]:
+    return classifier("quick", "گاز", "قطار"), classifier("slow", "نفت", "کشتی")
+
+
+@pytest.fixture
+def base(members) -> Classifier:
+    scorer = EnsembleScorer(members, np.array([[2.0, 0.5], [-1.0, 3.0]]), np.array([0.25, -1.0]))
+    return replace(members[0], name="both", scorer=scorer, calibration=Calibration("none"))
+
+
+def cascade(base: Classifier, **changes) -> Classifier:
+    scorer = CascadeScorer(base, **{"first": "quick", "low": 0.1, "high": 0.9, **changes})
+    return replace(base, name="cascade", scorer=scorer, calibration=Calibration("none"))
+
+
+def test_settled_is_a_passage_sure_of_every_topic() -> None:
+    y_prob = np.array([[0.05, 0.95], [0.05, 0.5], [0.1, 0.9], [0.0, 1.0]])
+    assert is_settled(y_prob, low=0.1, high=0.9).tolist() == [True, False, False, True]
+
+
+def test_what_is_not_settled_gets_the_ensembles_probabilities(base) -> None:
+    doubtful = cascade(base, low=0.0, high=1.0)
+    expected = base.predict_proba(TEXTS, LANGUAGES)
+    np.testing.assert_allclose(doubtful.predict_proba(TEXTS, LANGUAGES), expected, atol=1e-6)
+
+
+def test_what_is_settled_gets_the_first_members_probabilities(base, members) -> None:
+    sure = cascade(base, low=0.5, high=0.5 + 1e-9)
+    expected = members[0].predict_proba(TEXTS, LANGUAGES)
+    np.testing.assert_allclose(sure.predict_proba(TEXTS, LANGUAGES), expected, atol=1e-6)
+
+
+def test_the_slow_member_reads_only_what_is_not_settled(base, members) -> None:
+    y_prob = members[0].predict_proba(TEXTS, LANGUAGES)
+    low, high = np.quantile(y_prob, 0.4), np.quantile(y_prob, 0.6) + 1e-6
+    rest = [t for t, s in zip(TEXTS, is_settled(y_prob, low=low, high=high), strict=True) if not s]
+    asked: list[str] = []
+    slow = replace(members[1], scorer=Counted(members[1].scorer, asked))
+    ensemble = replace(base, scorer=replace(base.scorer, members=(members[0], slow)))
+    cascade(ensemble, low=low, high=high).predict_proba(TEXTS, LANGUAGES)
+    assert 0 < len(rest) < len(TEXTS)
+    assert len(asked) == len(rest)
+
+
+def test_a_passage_gets_the_same_in_any_company(base) -> None:
+    classifier = cascade(base)
+    alone = np.concatenate([classifier.predict_proba([text], ["fa"]) for text in TEXTS])
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS, LANGUAGES), alone)
+
+
+def test_a_saved_cascade_labels_as_before(base, tmp_path) -> None:
+    before = cascade(base)
+    save_model(before, tmp_path / "model")
+    after = load_model(tmp_path / "model")
+    np.testing.assert_array_equal(
+        after.predict_proba(TEXTS, LANGUAGES), before.predict_proba(TEXTS, LANGUAGES)
+    )
+    assert (after.scorer.first, after.scorer.low, after.scorer.high) == ("quick", 0.1, 0.9)
+
+
+@pytest.fixture
+def shipped(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHIPPED_DIR", tmp_path / "shipped")
+    save_model(base, tmp_path / "shipped" / "both")
+    return tmp_path / "shipped"
+
+
+def test_a_cascade_over_a_shipped_model_does_not_hold_it_again(base, shipped) -> None:
+    before = cascade(base, shipped="both")
+    save_model(before, shipped / "cascade")
+    assert not (shipped / "cascade" / "base").exists()
+    after = load_model("cascade")
+    np.testing.assert_array_equal(after.predict_proba(TEXTS), before.predict_proba(TEXTS))
+
+
+def test_a_cascade_over_another_version_of_the_shipped_model_says_so(base, shipped) -> None:
+    save_model(cascade(base, shipped="both"), shipped / "cascade")
+    before = manifest_sha256("both")
+    save_model(replace(base, thresholds=np.array([0.4, 0.4])), shipped / "both")
+    assert manifest_sha256("both") != before
+    with pytest.raises(ModelError, match="another version of the shipped model 'both'"):
+        load_model("cascade")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"first": "quik"}, "no member 'quik'"),
+        ({"low": 0.9, "high": 0.1}, "0 <= low < high <= 1"),
+        ({"high": 1.5}, "0 <= low < high <= 1"),
+    ],
+)
+def test_wrong_bounds_and_members_are_named(base, changes, message) -> None:
+    with pytest.raises(ModelError, match=message):
+        cascade(base, **changes)
+
+
+def test_only_an_ensemble_makes_a_cascade(members) -> None:
+    with pytest.raises(ModelError, match="of kind 'lexicon': a cascade needs an ensemble"):
+        CascadeScorer(members[0], "quick", low=0.1, high=0.9)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"first": "quick", "low": 0.1}',
+        '{"first": "quick", "low": 0.1, "high": 0.9, "x": 1}',
+    ],
+)
+def test_damaged_bounds_are_named_with_their_file(base, tmp_path, content) -> None:
+    save_model(cascade(base), tmp_path / "model")
+    (tmp_path / "model" / CASCADE_FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=CASCADE_FILE):
+        CascadeScorer.load(tmp_path / "model", CODEBOOK)
+
+
+def test_a_cascade_without_its_bounds_is_incomplete(base, tmp_path) -> None:
+    save_model(cascade(base), tmp_path / "model")
+    assert json.loads((tmp_path / "model" / CASCADE_FILE).read_text(encoding="utf-8"))
+    (tmp_path / "model" / CASCADE_FILE).unlink()
+    with pytest.raises(ModelError, match="incomplete"):
+        CascadeScorer.load(tmp_path / "model", CODEBOOK)

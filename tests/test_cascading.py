@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_models_ensemble import TEXTS
+from test_stacking import dataset, members  # noqa: F401 fixtures
+
+from relclass.cascading import WIDTHS, build_cascade
+from relclass.errors import DataError, ModelError
+from relclass.stacking import build_ensemble
+
+
+@pytest.fixture
+def base(dataset, members):  # noqa: F811
+    return build_ensemble(members, dataset, name="both")
+
+
+def test_bounds_are_the_widest_within_the_loss_allowed(dataset, base) -> None:  # noqa: F811
+    lax = build_cascade(base, "gas", dataset, name="quick", max_loss=1.0)
+    assert lax.scorer.low == WIDTHS[0]
+    strict = build_cascade(base, "gas", dataset, name="quick", max_loss=0.0)
+    figures = strict.card["validation"]
+    assert figures["macro_f1"] >= figures["macro_f1_of_base"]
+    assert 0 <= figures["share_settled"] <= 1
+
+
+def test_a_cascade_keeps_the_bases_thresholds_and_labels(dataset, base) -> None:  # noqa: F811
+    strict = build_cascade(base, "gas", dataset, name="quick", max_loss=0.0)
+    np.testing.assert_array_equal(strict.thresholds, base.thresholds)
+    np.testing.assert_array_equal(strict.predict(TEXTS), base.predict(TEXTS))
+    assert strict.card["metrics"]["test"]["real"]["overall"]["macro_f1"] == 1.0
+
+
+def test_a_member_that_errs_where_it_is_sure_makes_no_cascade(dataset, base) -> None:  # noqa: F811
+    gas, oil = base.scorer.members
+
+    class Contrary:
+        kind = "contrary"
+
+        def score(self, texts):
+            return -100.0 * np.sign(base.predict_logits(texts)).astype(np.float32)
+
+    wrong = replace(base.scorer, members=(replace(gas, scorer=Contrary()), oil))
+    right_despite = replace(base, scorer=wrong)
+    right_despite = replace(
+        right_despite, scorer=replace(wrong, weights=wrong.weights * np.array([[0.0], [1.0]]))
+    )
+    with pytest.raises(ModelError, match="too weak"):
+        build_cascade(right_despite, "gas", dataset, name="quick", max_loss=0.0)
+
+
+def test_without_real_validation_passages_no_bounds_are_chosen(dataset, base) -> None:  # noqa: F811
+    empty = replace(dataset, splits=np.array(["train"] * len(dataset.passages)))
+    with pytest.raises(DataError, match="no real validation passages"):
+        build_cascade(base, "gas", empty, name="quick")
