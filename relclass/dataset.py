@@ -132,9 +132,7 @@ def load_dataset(settings: DataSettings | None = None) -> Dataset:
     )
 
 
-def make_splits(
-    settings: DataSettings | None = None, *, new_to_train: bool = False
-) -> Splits:
+def make_splits(settings: DataSettings | None = None, *, new_to_train: bool = False) -> Splits:
     """Give every passage of a run a split, keep those made before, and write the splits file.
 
     Parameters
