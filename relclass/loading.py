@@ -13,7 +13,16 @@ from typing import Any, Literal
 from relclass.errors import ConfigError, MissingExtraError
 from relclass.models import store
 from relclass.models.base import Classifier
-from relclass.models.onnx import THREADS_VARIABLE
+from relclass.models.onnx import THREADS_VARIABLE, available_cores
+
+__all__ = [
+    "Device",
+    "ModelReference",
+    "available_cores",
+    "choose_device",
+    "load_classifier",
+    "model_reference",
+]
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,6 @@ class ModelReference:
 
 
 Device = Literal["cpu", "cuda", "mps"]
-
-
-def available_cores() -> int:
-    """Count the CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choose_device(device: str, kind: str) -> Device:
@@ -139,7 +141,7 @@ def _devices(kind: str) -> list[Device]:
 
 @contextmanager
 def _threads(n_threads: int | None) -> Iterator[None]:
-    """Give onnxruntime's sessions opened meanwhile this many threads."""
+    """Give the ONNX models loaded meanwhile this many threads."""
     before = os.environ.get(THREADS_VARIABLE)
     if n_threads is not None:
         os.environ[THREADS_VARIABLE] = str(n_threads)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,9 +131,17 @@ def test_the_settings_hold_what_prediction_replays(exported):
     assert settings["pad_token_id"] == 1
 
 
+def test_several_threads_give_what_one_gives(exported):
+    scorer = exported("bert")[1]
+    texts = [*SENTENCES, " ".join(SENTENCES)] * 30
+    together = replace(scorer, n_threads=3).score(texts)
+    np.testing.assert_array_equal(together, replace(scorer, n_threads=1).score(texts))
+
+
 def test_threads_come_from_the_argument_or_the_environment(monkeypatch):
     monkeypatch.delenv("RELCLASS_THREADS", raising=False)
-    assert (count_threads(3), count_threads(None)) == (3, 0)
+    monkeypatch.setattr("relclass.models.onnx.available_cores", lambda: 6)
+    assert (count_threads(3), count_threads(None)) == (3, 6)
     monkeypatch.setenv("RELCLASS_THREADS", "2")
     assert count_threads(None) == 2
     monkeypatch.setenv("RELCLASS_THREADS", "many")

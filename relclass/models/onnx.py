@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from relclass.models.windows import (
 
 MODEL, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx.json"
 THREADS_VARIABLE = "RELCLASS_THREADS"
-_MAX_TOKENS = 2048  # of a batch: the activations then stay in a core's cache
+_MAX_TOKENS = 1024  # of a batch: the activations then stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class OnnxScorer:
     tokenizer : `tokenizers.Tokenizer`, without truncation or padding.
     rule : how passages beyond the encoder's limit are windowed.
     prefix : put before every passage.
+    n_threads : batches that are computed at a time, each by one core: cores that share a batch
+        wait for one another at every operator.
     """
 
     model_dir: Path
@@ -49,6 +52,7 @@ class OnnxScorer:
     prefix: str
     pad_token_id: int
     n_topics: int
+    n_threads: int = 1
     kind: str = "onnx"
 
     def tokenize(self, texts: Sequence[str]) -> Windows:
@@ -71,8 +75,18 @@ class OnnxScorer:
         """
         windows = self.tokenize(texts)
         logits = np.zeros((len(windows.input_ids), self.n_topics), dtype=np.float32)
-        for batch in token_batches(windows.lengths, max_tokens=_MAX_TOKENS):
+
+        def fill(batch: np.ndarray) -> None:
             logits[batch] = self.run([windows.input_ids[index] for index in batch])
+
+        # the same batches however many threads: the last bits of a float depend on the padding
+        batches = list(token_batches(windows.lengths, max_tokens=_MAX_TOKENS))
+        if self.n_threads > 1 and len(batches) > 1:
+            with ThreadPoolExecutor(self.n_threads) as pool:
+                list(pool.map(fill, reversed(batches)))  # the longest first, so that none waits
+        else:
+            for batch in batches:
+                fill(batch)
         return pool_windows(logits, windows.passage, windows.n_passages)
 
     def save(self, model_dir: Path) -> None:
@@ -86,8 +100,8 @@ class OnnxScorer:
 
         Parameters
         ----------
-        threads : of the network's operators; None takes $RELCLASS_THREADS, or else one a
-            physical core. A process beside others wants 1.
+        threads : see `n_threads`; None takes $RELCLASS_THREADS, or else one a core. A process
+            beside others wants 1.
 
         Raises
         ------
@@ -102,7 +116,7 @@ class OnnxScorer:
                 settings["max_length"], tuple(settings["head"]), tuple(settings["tail"])
             )
             tokenizer = Tokenizer.from_file(str(model_dir / TOKENIZER))
-            session = open_session(model_dir / MODEL, threads=threads)
+            session = open_session(model_dir / MODEL)
         except ModelError:
             raise
         except Exception as error:  # onnxruntime and tokenizers raise their own kinds
@@ -122,35 +136,43 @@ class OnnxScorer:
             prefix=settings["prefix"],
             pad_token_id=settings["pad_token_id"],
             n_topics=len(codebook.names),
+            n_threads=count_threads(threads),
         )
 
 
 def count_threads(threads: int | None) -> int:
-    """Resolve the number of threads: the argument, $RELCLASS_THREADS, or 0 (onnxruntime's own).
+    """Resolve the number of threads: the argument, $RELCLASS_THREADS, or one a core for 0.
 
     Raises
     ------
     ModelError
         If the variable is not a whole number of 0 or more.
     """
-    if threads is not None:
-        return threads
-    value = os.environ.get(THREADS_VARIABLE, "0")
-    if not value.isdecimal():
-        raise ModelError(f"${THREADS_VARIABLE} is {value!r}: expected a whole number, 0 or more")
-    return int(value)
+    if threads is None:
+        value = os.environ.get(THREADS_VARIABLE, "0")
+        if not value.isdecimal():
+            raise ModelError(
+                f"${THREADS_VARIABLE} is {value!r}: expected a whole number, 0 or more"
+            )
+        threads = int(value)
+    return threads or available_cores()
 
 
-def open_session(model_path: Path, *, threads: int | None = None) -> Any:
-    """Open a network for prediction on the CPU."""
+def available_cores() -> int:
+    """Count the CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_session(model_path: Path) -> Any:
+    """Open a network for prediction on the CPU, one core a call."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = count_threads(threads)
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # idle threads would spin and take the cores that the tokenizer and the writer need
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
         str(model_path), options, providers=["CPUExecutionProvider"]
     )
