@@ -29,7 +29,7 @@ def build_cascade(
     *,
     name: str,
     max_loss: float = 0.005,
-    shipped: str | None = None,
+    by_name: bool = False,
 ) -> Classifier:
     """Let an ensemble's first member settle what it may without costing much macro-F1.
 
@@ -38,7 +38,7 @@ def build_cascade(
     base : an ensemble, not trained on the validation passages.
     first : name of its cheap member.
     max_loss : macro-F1 on real validation passages that may be lost, in [0, 1].
-    shipped : see `CascadeScorer`.
+    by_name : see `CascadeScorer`.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def build_cascade(
     if not passages:
         raise DataError("no real validation passages to choose the bounds on")
     texts, languages, y_true, _ = to_arrays(passages, dataset.codebook)
-    scorer = CascadeScorer(base, first, low=0.0, high=1.0, shipped=shipped)
+    scorer = CascadeScorer(base, first, low=0.0, high=1.0, by_name=by_name)
     whole = base.predict_proba(texts, languages)
     member = next(m for m in scorer.members if m.name == first)
     cheap = member.predict_proba(texts, languages)

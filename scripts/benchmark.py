@@ -4,8 +4,10 @@
     python scripts/benchmark.py --quick    two minutes; ends with "ratio_vs_pipeline: N"
     python scripts/benchmark.py --growth   time and memory by number and length of passages
 
-Everyone labels the same passages (the test split of data/articles) on the CPU, each in a process
-of its own with the same number of threads. The peers run the bundled encoder in float32.
+Everyone labels the same passages on the CPU, each in a process of its own with the same number of
+threads. The peers run the bundled encoder in float32. The passages are the test split of
+data/articles, or, with --texts and whoever has them, those of data/random_sample.jsonl: ordinary
+press, most of it without a topic, which a cascade settles sooner than articles written to be hard.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from relclass.benchmark.suite import (
     to_markdown,
 )
 from relclass.config import DataSettings
-from relclass.dataset import load_dataset, to_arrays
+from relclass.dataset import load_dataset, read_real, to_arrays
 from relclass.loading import available_cores
 from relclass.models.encoders import find_encoder
 from relclass.models.store import shipped_models
@@ -38,28 +40,35 @@ def parse_arguments():
     parser.add_argument("--growth", action="store_true", help="how cost grows, instead")
     parser.add_argument("--model", action="append", help="ours; default: all that are shipped")
     parser.add_argument("--encoder", default="bundled", help="the peers' checkpoint")
+    parser.add_argument("--texts", type=Path, help="of the random sample: label that instead")
     parser.add_argument("--passages", type=int, help="how many to label")
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--max-passages", type=int, default=10_000, help="with --growth")
     return parser.parse_args()
 
 
-def read_passages():
+def read_passages(texts_path=None):
     settings = DataSettings(
         codebook=ROOT / "data/codebook.yaml",
         authored=(ROOT / "data/articles",),
         splits=ROOT / "data/splits.json",
     )
     dataset = load_dataset(settings)
-    parts = []
-    for split in ("train", "test"):
-        texts, languages, y_true, _ = to_arrays(dataset.part(split), dataset.codebook)
-        parts.append(Labelled(list(texts), list(languages), (y_true >= 0.5).astype(int).tolist()))
-    return parts
+    train, test = dataset.part("train"), dataset.part("test")
+    if texts_path is not None:
+        test, _ = read_real(ROOT / "data/random_sample.jsonl", [texts_path], dataset.codebook)
+        if not test:
+            raise SystemExit(f"{texts_path}: holds no text of data/random_sample.jsonl")
+    return [to_columns(passages, dataset.codebook) for passages in (train, test)]
+
+
+def to_columns(passages, codebook):
+    texts, languages, y_true, _ = to_arrays(passages, codebook)
+    return Labelled(list(texts), list(languages), y_true.tolist())
 
 
 def compare(arguments, work_dir):
-    train, test = read_passages()
+    train, test = read_passages(arguments.texts)
     n_test = arguments.passages or (160 if arguments.quick else len(test.texts))
     models = tuple(arguments.model or shipped_models())
     setup = Setup(
@@ -71,7 +80,8 @@ def compare(arguments, work_dir):
         work_dir=work_dir,
     )
     print(describe_machine(arguments.threads))
-    print(f"{len(setup.test.texts)} passages of the test split\n")
+    what = "the random sample" if arguments.texts else "the test split"
+    print(f"{len(setup.test.texts)} passages of {what}\n")
     results = run_suite(setup, is_quick=arguments.quick)
     print(to_markdown(results), "\n")
     for result in results[: len(models)]:
@@ -82,6 +92,8 @@ def compare(arguments, work_dir):
                 f"alone reach {share.limit / 1e9:.0f} GOP/s = {share.passages_per_s:.0f} "
                 f"passages/s; it reaches {100 * share.share:.0f} % of that"
             )
+    if "fast" in models:
+        print(f"\nratio_vs_pipeline of fast: {ratio_vs_pipeline(results, 'fast'):.1f}")
     chosen = "default" if "default" in models else models[0]
     print(f"\nratio_vs_pipeline: {ratio_vs_pipeline(results, chosen):.1f}")
 

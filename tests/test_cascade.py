@@ -98,15 +98,15 @@ def shipped(base, tmp_path, monkeypatch):
 
 
 def test_a_cascade_over_a_shipped_model_does_not_hold_it_again(base, shipped) -> None:
-    before = cascade(base, shipped="both")
+    before = cascade(base, by_name=True)
     save_model(before, shipped / "cascade")
-    assert not (shipped / "cascade" / "base").exists()
+    assert not (shipped / "cascade" / "both").exists()
     after = load_model("cascade")
     np.testing.assert_array_equal(after.predict_proba(TEXTS), before.predict_proba(TEXTS))
 
 
 def test_a_cascade_over_another_version_of_the_shipped_model_says_so(base, shipped) -> None:
-    save_model(cascade(base, shipped="both"), shipped / "cascade")
+    save_model(cascade(base, by_name=True), shipped / "cascade")
     before = manifest_sha256("both")
     save_model(replace(base, thresholds=np.array([0.4, 0.4])), shipped / "both")
     assert manifest_sha256("both") != before
@@ -137,8 +137,8 @@ def test_only_an_ensemble_makes_a_cascade(members) -> None:
     [
         "{",
         "[]",
-        '{"first": "quick", "low": 0.1}',
-        '{"first": "quick", "low": 0.1, "high": 0.9, "x": 1}',
+        '{"base": "both", "first": "quick", "low": 0.1}',
+        '{"base": "both", "first": "quick", "low": 0.1, "high": 0.9, "x": 1}',
     ],
 )
 def test_damaged_bounds_are_named_with_their_file(base, tmp_path, content) -> None:

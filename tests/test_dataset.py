@@ -194,9 +194,9 @@ class TestTheProjectsOwnData:
         return load_dataset()
 
     def test_all_authored_passages_are_there_and_split(self, dataset):
-        assert len(dataset.passages) == 2333
-        assert len({passage.article_id for passage in dataset.passages}) == 372
-        shares = [len(dataset.part(name)) / 2333 for name in ("train", "validation", "test")]
+        assert len(dataset.passages) == 3055
+        assert len({passage.article_id for passage in dataset.passages}) == 492
+        shares = [len(dataset.part(name)) / 3055 for name in ("train", "validation", "test")]
         assert shares == pytest.approx([0.7, 0.15, 0.15], abs=0.05)
 
     @pytest.mark.parametrize("split", ["train", "validation", "test"])

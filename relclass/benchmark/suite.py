@@ -14,7 +14,7 @@ from relclass.benchmark.limit import measure_limit, ops_per_token, weight_sizes
 from relclass.benchmark.measure import Labelled, Measurement, Task, run_alone
 from relclass.benchmark.peers import write_random_head
 from relclass.errors import MissingExtraError
-from relclass.models.store import SHIPPED_DIR
+from relclass.models.store import find_model
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def share_of_limit(model: str, result: Measurement, setup: Setup) -> Share | Non
     """Compare an ONNX model with the machine's int8 wall; None for a model of another kind."""
     from relclass.loading import load_classifier
 
-    path = next((p for p in (SHIPPED_DIR / model, Path(model)) if p.is_dir()), None)
-    if path is None or not (path / "model.onnx").is_file():
+    path = find_model(model)
+    if not (path / "model.onnx").is_file():
         return None
     scorer = load_classifier(model, device="cpu").scorer
     lengths: np.ndarray = scorer.tokenize(setup.test.texts).lengths  # type: ignore[attr-defined]

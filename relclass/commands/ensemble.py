@@ -59,7 +59,7 @@ def cascade(
         dataset,
         name=name,
         max_loss=max_loss,
-        shipped=base if by_name else None,
+        by_name=by_name,
     )
     save_model(classifier, out)
     figures = classifier.card["validation"]

@@ -21,8 +21,7 @@ from relclass.models.base import Classifier
 from relclass.models.ensemble import EnsembleScorer
 
 CASCADE_FILE = "cascade.json"
-BASE_DIR = "base"
-_KEYS = {"first", "low", "high", "shipped", "sha256"}
+_KEYS = {"base", "first", "low", "high", "sha256"}
 _NEAREST = 1e-7  # probabilities of 0 and 1 have no logit
 
 
@@ -36,8 +35,7 @@ class CascadeScorer:
     first : name of the member that reads every passage.
     low, high : a passage is settled where the first member's probability of every topic lies
         below `low` or above `high`; 0 <= low < high <= 1.
-    shipped : name of the shipped model that `base` is, so that a saved folder refers to it
-        instead of holding it again; None keeps a copy.
+    by_name : a saved folder refers to `base`, a shipped model, instead of holding it again.
 
     Raises
     ------
@@ -49,7 +47,7 @@ class CascadeScorer:
     first: str
     low: float
     high: float
-    shipped: str | None = None
+    by_name: bool = False
     kind: str = "cascade"
 
     def __post_init__(self) -> None:
@@ -87,7 +85,7 @@ class CascadeScorer:
         if len(rest):
             rest_texts = [texts[row] for row in rest]
             rest_languages = [languages[row] for row in rest]
-            logits = np.stack(
+            of_members = np.stack(
                 [
                     of_first[rest]
                     if number == place
@@ -95,19 +93,22 @@ class CascadeScorer:
                     for number, member in enumerate(members)
                 ]
             )
-            y_prob[rest] = self.base.calibration.apply(self._ensemble.combine(logits))
+            y_prob[rest] = self.base.calibration.apply(self._ensemble.combine(of_members))
         clipped = np.clip(y_prob.astype(np.float64), _NEAREST, 1 - _NEAREST)
-        return (np.log(clipped) - np.log1p(-clipped)).astype(np.float32)
+        logits: np.ndarray = (np.log(clipped) - np.log1p(-clipped)).astype(np.float32)
+        return logits
 
     def save(self, model_dir: Path) -> None:
         """Write the bounds, and the base as a model folder of its own or by name and sha256."""
         from relclass.models.store import manifest_sha256, save_model
 
-        content: dict[str, Any] = {"first": self.first, "low": self.low, "high": self.high}
-        if self.shipped is None:
-            save_model(self.base, model_dir / BASE_DIR)
+        content: dict[str, Any] = {
+            "base": self.base.name, "first": self.first, "low": self.low, "high": self.high,
+        }  # fmt: skip
+        if self.by_name:
+            content["sha256"] = manifest_sha256(self.base.name)
         else:
-            content |= {"shipped": self.shipped, "sha256": manifest_sha256(self.shipped)}
+            save_model(self.base, model_dir / self.base.name)
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         (model_dir / CASCADE_FILE).write_text(text, encoding="utf-8")
 
@@ -128,25 +129,27 @@ class CascadeScorer:
             content = json.loads(path.read_text(encoding="utf-8"))
             if unknown := set(content) - _KEYS:
                 raise ValueError(f"unknown keys {sorted(unknown)}")
-            first, low, high = content["first"], float(content["low"]), float(content["high"])
-            shipped = content.get("shipped")
-            expected = content["sha256"] if shipped is not None else None
+            name, first = str(content["base"]), str(content["first"])
+            low, high = float(content["low"]), float(content["high"])
+            expected = content.get("sha256")
+            if Path(name).name != name:
+                raise ValueError(f"base {name!r} is not a plain name")
         except OSError as error:
             raise ModelError(f"{path}: missing, so the model folder is incomplete") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path}: not the bounds of a cascade: {error!r}") from error
-        if shipped is not None and manifest_sha256(shipped) != expected:
+        if expected is not None and manifest_sha256(name) != expected:
             raise ModelError(
-                f"{path}: made for another version of the shipped model {shipped!r}: "
+                f"{path}: made for another version of the shipped model {name!r}: "
                 "make it anew with relclass cascade"
             )
-        base = load_model(model_dir / BASE_DIR if shipped is None else shipped)
+        base = load_model(name if expected is not None else model_dir / name)
         if base.topics != codebook.names:
             raise ModelError(
                 f"{model_dir}: the base has the topics {base.topics}, but the cascade has "
                 f"{codebook.names}"
             )
-        return cls(base=base, first=first, low=low, high=high, shipped=shipped)
+        return cls(base=base, first=first, low=low, high=high, by_name=expected is not None)
 
 
 def is_settled(y_prob: np.ndarray, *, low: float, high: float) -> np.ndarray:

@@ -134,7 +134,7 @@ def trim_network(scorer: TransformerScorer, vocabulary: TrimmedVocabulary) -> An
     network.encoder.set_input_embeddings(
         nn.Embedding.from_pretrained(rows.float(), padding_idx=pad)
     )
-    inner = getattr(network.encoder, "embeddings", None)
+    inner: Any = getattr(network.encoder, "embeddings", None)
     if hasattr(inner, "padding_idx"):  # XLM-R counts positions by it
         inner.padding_idx = pad
     _trim_positions(inner, n_positions=scorer.rule.max_length + pad + 1)

@@ -388,10 +388,11 @@ class _TopicTrainer(Trainer):  # type: ignore[misc]
         )
 
     def create_optimizer(self, model: Any = None) -> Any:
-        if self.optimizer is None:
+        optimizer: Any = getattr(self, "optimizer", None)
+        if optimizer is None:
             groups = parameter_groups(self.model, self._settings)
-            self.optimizer = torch.optim.AdamW(groups, fused=True)
-        return self.optimizer
+            optimizer = self.optimizer = torch.optim.AdamW(groups, fused=True)
+        return optimizer
 
     def compute_loss(
         self,

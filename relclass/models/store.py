@@ -45,13 +45,12 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Name the models inside the package, members of ensembles too, in alphabetical order."""
+    """Name the models inside the package, those inside others too, in alphabetical order."""
     return tuple(sorted(_shipped_dirs()))
 
 
 def _shipped_dirs() -> dict[str, Path]:
-    manifests = [*SHIPPED_DIR.glob(f"*/members/*/{MANIFEST}"), *SHIPPED_DIR.glob(f"*/{MANIFEST}")]
-    return {path.parent.name: path.parent for path in manifests}
+    return {path.parent.name: path.parent for path in SHIPPED_DIR.rglob(MANIFEST)}
 
 
 # --- save ---
@@ -157,7 +156,7 @@ def load_model(model: str | Path = "default") -> Classifier:
     MissingExtraError
         If this kind of model needs an optional library that is not installed.
     """
-    model_dir = _find(model)
+    model_dir = find_model(model)
     manifest = _read_manifest(model_dir)
     _check_files(model_dir, manifest["files"])
     codebook, settings, calibration, thresholds = _read_settings(model_dir, manifest)
@@ -186,7 +185,7 @@ def read_manifest(model: str | Path = "default") -> dict[str, Any]:
     ModelError
         If there is no such model, or its manifest cannot be read.
     """
-    return _read_manifest(_find(model))
+    return _read_manifest(find_model(model))
 
 
 def manifest_sha256(model: str | Path) -> str:
@@ -197,13 +196,20 @@ def manifest_sha256(model: str | Path) -> str:
     ModelError
         If there is no such model.
     """
-    path = _find(model) / MANIFEST
+    path = find_model(model) / MANIFEST
     if not path.is_file():
         raise ModelError(f"{path.parent}: no {MANIFEST}: not a model folder")
     return _sha256(path)
 
 
-def _find(model: str | Path) -> Path:
+def find_model(model: str | Path = "default") -> Path:
+    """Return the folder of a shipped model, by name, or a directory as it is.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
     shipped = _shipped_dirs()
     if isinstance(model, str):
         name = next((n for n in DEFAULTS if n in shipped), model) if model == "default" else model
