@@ -26,6 +26,7 @@ from relclass.models.onnx import OnnxScorer
 from relclass.models.soup import average_scorers
 from relclass.models.store import load_model, save_model
 from relclass.models.transformer import TransformerScorer
+from relclass.normalize import normalize
 from relclass.run_folder import CONFIG, MODEL, plain, resolved
 from relclass.thresholds import apply_thresholds
 from relclass.training import calibrate, measure, tuning_part
@@ -39,14 +40,19 @@ class Parity:
 
     Parameters
     ----------
-    median, maximum : of the absolute difference of probabilities.
-    f1_float, f1_int8 : macro-F1 at the shipped thresholds.
+    median, maximum : of the absolute difference of probabilities, where both read the same pieces.
+    n_respelled : passages with a piece that the trimmed vocabulary lacks, so that it is spelt by
+        others; these are left out of `median` and `maximum`.
+    maximum_respelled : the greatest difference on them; None if there is none.
+    f1_float, f1_int8 : macro-F1 at the shipped thresholds, of all passages.
     n_flipped : topic marks that differ, of n_passages times n_topics.
     """
 
     n_passages: int
     median: float
     maximum: float
+    n_respelled: int
+    maximum_respelled: float | None
     f1_float: float | None
     f1_int8: float | None
     n_flipped: int
@@ -142,12 +148,33 @@ def compare(whole: Classifier, small: Classifier, dataset: Dataset, split: str) 
     of_whole = whole.predict_proba(texts, languages)
     of_small = small.predict_proba(texts, languages)
     difference = np.abs(of_whole - of_small)
+    is_alike = _same_pieces(whole, small, texts, languages)
     marks = [apply_thresholds(y_prob, small.thresholds) for y_prob in (of_whole, of_small)]
     return Parity(
         n_passages=len(texts),
-        median=float(np.median(difference)),
-        maximum=float(difference.max()),
+        median=float(np.median(difference[is_alike])),
+        maximum=float(difference[is_alike].max()),
+        n_respelled=int((~is_alike).sum()),
+        maximum_respelled=None if is_alike.all() else float(difference[~is_alike].max()),
         f1_float=macro_f1(y_true, marks[0]),
         f1_int8=macro_f1(y_true, marks[1]),
         n_flipped=int((marks[0] != marks[1]).sum()),
     )
+
+
+def _same_pieces(
+    whole: Classifier, small: Classifier, texts: Sequence[str], languages: Sequence[str]
+) -> np.ndarray:
+    """Say which passages the two tokenizers cut alike, shape (n_passages,), bool."""
+    normalised = [
+        normalize(text, language, whole.normalize)
+        for text, language in zip(texts, languages, strict=True)
+    ]
+    pieces = []
+    for classifier in (whole, small):
+        tokenizer: Any = classifier.scorer.tokenizer  # type: ignore[attr-defined]
+        backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        backend.no_truncation()
+        backend.no_padding()
+        pieces.append([encoding.tokens for encoding in backend.encode_batch(normalised)])
+    return np.array([one == other for one, other in zip(*pieces, strict=True)], dtype=bool)

@@ -74,6 +74,16 @@ def test_saving_and_loading_changes_nothing(exported, tmp_path):
     assert np.array_equal(OnnxScorer.load(tmp_path, CODEBOOK).score(TEXTS), small.score(TEXTS))
 
 
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
+def test_slow_fusions_are_taken_apart_and_fast_ones_kept(exported, architecture):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(exported(architecture)[1].model_dir / "model.onnx")
+    kinds = [node.op_type for node in model.graph.node]
+    assert "SkipLayerNormalization" not in kinds
+    assert kinds.count("LayerNormalization") > 2
+    assert {"BiasGelu", "MultiHeadAttention", "MatMulIntegerToFloat"} <= set(kinds)
+
+
 def test_every_matrix_of_the_layers_is_in_int8(exported):
     onnx = pytest.importorskip("onnx")
     model = onnx.load(exported("bert")[1].model_dir / "model.onnx")

@@ -62,11 +62,11 @@ def cascade(
         by_name=by_name,
     )
     save_model(classifier, out)
-    figures = classifier.card["validation"]
-    print(
-        f"validation, real: macro-F1 {figures['macro_f1']:.3f}, the base's "
-        f"{figures['macro_f1_of_base']:.3f}; {figures['share_settled']:.0%} settled by {first}"
-    )
+    for origin, figures in classifier.card["validation"].items():
+        print(
+            f"validation, {origin}: macro-F1 {figures['macro_f1']:.3f}, the base's "
+            f"{figures['macro_f1_of_base']:.3f}; {figures['share_settled']:.0%} settled by {first}"
+        )
     print(f"model: {out}")
 
 

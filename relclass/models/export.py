@@ -72,7 +72,12 @@ def export_scorer(
     MissingExtraError
         If onnx is not installed.
     """
-    from relclass.models.quantization import measure_activations, pack_embeddings, quantize_products
+    from relclass.models.quantization import (
+        measure_activations,
+        pack_embeddings,
+        quantize_products,
+        split_norms,
+    )
 
     vocabulary = build_vocabulary(scorer, settings, texts)
     small = trim_network(scorer, vocabulary)
@@ -83,7 +88,7 @@ def export_scorer(
     if not batches:
         raise ModelError("export needs texts to measure the activations on, got none")
     model, embeddings = to_onnx(small, batches[0])
-    model = quantize_products(model, measure_activations(model, batches))
+    model = split_norms(quantize_products(model, measure_activations(model, batches)))
     model = pack_embeddings(model, embeddings)
     (out_dir / MODEL).write_bytes(model.SerializeToString())
     (out_dir / TOKENIZER).write_text(vocabulary.tokenizer_json, encoding="utf-8")

@@ -83,6 +83,13 @@ def finetune(
         If the loss stops being a number, the memory does not suffice, or a setting does not fit
         the machine or the encoder; the message names the key to change.
     """
+    with _flushed_denormals():  # around it all: a thread keeps the mode that it was started in
+        return _finetune(task, settings, options)
+
+
+def _finetune(
+    task: FineTuning, settings: TransformerSettings, options: RunOptions
+) -> TransformerScorer:
     device = resolve_device(options.device)
     set_seed(_HEAD_SEED)
     network, tokenizer = build_network(settings, task.topics, device=device)
@@ -110,8 +117,7 @@ def finetune(
         average.start(checkpoint)
         # before the callback that marks a checkpoint as complete
         trainer.callback_handler.callbacks.insert(0, average)
-    with _flushed_denormals():
-        _run(trainer, settings, checkpoint)
+    _run(trainer, settings, checkpoint)
     if average is not None:
         average.finish()
     merge_adapters(network)
