@@ -361,6 +361,8 @@ def test_small_jobs_stay_in_one_process_and_threads_share_the_cores(job, monkeyp
     monkeypatch.setattr("relclass.jobs._SMALL_JOB_BYTES", 10)
     assert choose_workforce(job) == Workforce("local", 8, 1)
     assert choose_workforce(replace(job, device="cuda")).n_workers == 1
+    network = replace(job, model=replace(job.model, kind="cascade"))
+    assert choose_workforce(network) == Workforce("local", 1, 8)
 
 
 # --- kill -9 ---
