@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from relclass.calibration import Calibration
-from relclass.config import NormalizeSettings
+from relclass.config import AS_READ
 from relclass.dataset import Dataset, to_arrays
 from relclass.errors import DataError, ModelError
 from relclass.metrics import macro_f1
 from relclass.models.base import Classifier
 from relclass.models.cascade import CascadeScorer, is_settled
+from relclass.records import LabelledPassage
 from relclass.run_folder import plain
 from relclass.thresholds import apply_thresholds
 from relclass.training import ORIGINS, measure
 
 WIDTHS = (0.3, 0.25, 0.2, 0.15, 0.1, 0.08, 0.05, 0.03, 0.02, 0.01)
 """How far from 0 or 1 a probability may lie and still settle a topic; the widest first."""
-_AS_READ = NormalizeSettings(letters=False, spaces=False)
 
 
 def build_cascade(
@@ -52,16 +53,13 @@ def build_cascade(
     ModelError
         If the base is no ensemble with such a member, or even the narrowest bounds lose more.
     """
-    if not dataset.part("validation", origin="real"):
+    validation = {origin: dataset.part("validation", origin=origin) for origin in ORIGINS}
+    if not validation["real"]:
         raise DataError("no real validation passages to choose the bounds on")
     scorer = CascadeScorer(base, first, low=0.0, high=1.0, by_name=by_name)
-    parts = [
-        _Part.label(scorer, dataset, origin)
-        for origin in ORIGINS
-        if dataset.part("validation", origin=origin)
-    ]
+    parts = [_Part.label(scorer, part, origin) for origin, part in validation.items() if part]
     for width in WIDTHS:
-        if all(part.loss(width) <= max_loss for part in parts):
+        if all(part.best - part.reached(width) <= max_loss for part in parts):
             break
     else:
         raise ModelError(
@@ -72,7 +70,7 @@ def build_cascade(
         name=name,
         codebook=base.codebook,
         scorer=replace(scorer, low=width, high=1 - width),
-        normalize=_AS_READ,
+        normalize=AS_READ,
         calibration=Calibration("none"),
         thresholds=base.thresholds,
     )
@@ -81,14 +79,14 @@ def build_cascade(
         "base": base.name,
         "validation": {
             part.origin: {
-                "macro_f1": part.macro_f1(part.whole) - part.loss(width),
-                "macro_f1_of_base": part.macro_f1(part.whole),
+                "macro_f1": part.reached(width),
+                "macro_f1_of_base": part.best,
                 "share_settled": float(part.settled(width).mean()),
             }
             for part in parts
         },
         "data": dict(dataset.checksum),
-        "metrics": {split: measure(classifier, dataset.part(split)) for split in ("test",)},
+        "metrics": {"test": measure(classifier, dataset.part("test"))},
     }
     classifier.card.update(plain(card))
     return classifier
@@ -105,9 +103,10 @@ class _Part:
     thresholds: np.ndarray
 
     @classmethod
-    def label(cls, scorer: CascadeScorer, dataset: Dataset, origin: str) -> _Part:
-        passages = dataset.part("validation", origin=origin)
-        texts, languages, y_true, _ = to_arrays(passages, dataset.codebook)
+    def label(
+        cls, scorer: CascadeScorer, passages: Sequence[LabelledPassage], origin: str
+    ) -> _Part:
+        texts, languages, y_true, _ = to_arrays(passages, scorer.base.codebook)
         member = next(m for m in scorer.members if m.name == scorer.first)
         cheap = member.predict_proba(texts, languages)
         whole = scorer.base.predict_proba(texts, languages)
@@ -116,9 +115,12 @@ class _Part:
     def settled(self, width: float) -> np.ndarray:
         return is_settled(self.cheap, low=width, high=1 - width)
 
-    def macro_f1(self, y_prob: np.ndarray) -> float:
-        return macro_f1(self.y_true, apply_thresholds(y_prob, self.thresholds)) or 0.0
+    @property
+    def best(self) -> float:
+        return self._macro_f1(self.whole)
 
-    def loss(self, width: float) -> float:
-        mixed = np.where(self.settled(width)[:, None], self.cheap, self.whole)
-        return self.macro_f1(self.whole) - self.macro_f1(mixed)
+    def reached(self, width: float) -> float:
+        return self._macro_f1(np.where(self.settled(width)[:, None], self.cheap, self.whole))
+
+    def _macro_f1(self, y_prob: np.ndarray) -> float:
+        return macro_f1(self.y_true, apply_thresholds(y_prob, self.thresholds)) or 0.0

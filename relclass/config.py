@@ -40,6 +40,10 @@ class NormalizeSettings(Settings):
     """Persian affixes and known compounds, spaced or glued, joined with a half-space."""
 
 
+AS_READ = NormalizeSettings(letters=False, spaces=False)
+"""No step at all: for models whose members normalise for themselves."""
+
+
 class DataSettings(Settings):
     """Which labelled passages a run sees."""
 

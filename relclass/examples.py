@@ -13,7 +13,7 @@ from relclass.codebook import Codebook
 from relclass.config import TrainConfig
 from relclass.dataset import to_arrays
 from relclass.errors import DataError
-from relclass.normalize import normalize
+from relclass.normalize import normalize_all
 from relclass.records import LabelledPassage
 
 
@@ -63,11 +63,7 @@ def make_examples(
         soft = (soft_targets or {}).get(passage.passage_id)
         if soft is not None:
             targets[row] = _check_soft(soft, passage.passage_id, len(codebook.names))
-    normalised = [
-        normalize(text, language, config.normalize)
-        for text, language in zip(texts, languages, strict=True)
-    ]
-    return Examples(normalised, targets, weights)
+    return Examples(normalize_all(texts, languages, config.normalize), targets, weights)
 
 
 def _check_soft(soft: Sequence[float], passage_id: str, n_topics: int) -> np.ndarray:

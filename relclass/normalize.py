@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,23 @@ _LOOSE_ZWNJ = re.compile(
 _NOT_SIGN = re.compile(f"(?<=[{_ARABIC_SCRIPT}])¬(?=[{_ARABIC_SCRIPT}])")
 _SPACE_RUN = re.compile(r"\s{2,}|[^\S \n]")
 _COMBINING = re.compile(r"[^\W\d_][\u0300-\u036f\u0653-\u0655]+")
+
+
+def normalize_all(
+    texts: Sequence[str], languages: Sequence[str], settings: NormalizeSettings
+) -> list[str]:
+    """Normalise passages, each by its language.
+
+    Raises
+    ------
+    MissingExtraError
+        As `normalize` does.
+    ValueError
+        If `languages` has another length than `texts`.
+    """
+    return [
+        normalize(text, language, settings) for text, language in zip(texts, languages, strict=True)
+    ]
 
 
 def normalize(text: str, language: str, settings: NormalizeSettings) -> str:

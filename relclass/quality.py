@@ -198,14 +198,11 @@ def predict_out_of_fold(
     """
     from relclass.dataset import to_arrays
     from relclass.models.baseline import fit_baseline
-    from relclass.normalize import normalize
+    from relclass.normalize import normalize_all
 
     steps = normalize_settings or NormalizeSettings()
     arrays = to_arrays(passages, codebook)
-    texts = [
-        normalize(text, language, steps)
-        for text, language in zip(arrays.texts, arrays.languages, strict=True)
-    ]
+    texts = normalize_all(arrays.texts, arrays.languages, steps)
     folds = _folds(passages, n_folds=n_folds, seed=seed)
     y_prob = np.zeros(arrays.y_true.shape, dtype=np.float32)
     for fold in range(n_folds):

@@ -26,7 +26,7 @@ from relclass.models.onnx import OnnxScorer
 from relclass.models.soup import average_scorers
 from relclass.models.store import load_model, save_model
 from relclass.models.transformer import TransformerScorer
-from relclass.normalize import normalize
+from relclass.normalize import normalize_all
 from relclass.run_folder import CONFIG, MODEL, plain, resolved
 from relclass.thresholds import apply_thresholds
 from relclass.training import calibrate, measure, tuning_part
@@ -166,10 +166,7 @@ def _same_pieces(
     whole: Classifier, small: Classifier, texts: Sequence[str], languages: Sequence[str]
 ) -> np.ndarray:
     """Say which passages the two tokenizers cut alike, shape (n_passages,), bool."""
-    normalised = [
-        normalize(text, language, whole.normalize)
-        for text, language in zip(texts, languages, strict=True)
-    ]
+    normalised = normalize_all(texts, languages, whole.normalize)
     pieces = []
     for classifier in (whole, small):
         tokenizer: Any = classifier.scorer.tokenizer  # type: ignore[attr-defined]

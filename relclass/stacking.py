@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relclass.config import NormalizeSettings, ThresholdSettings
+from relclass.config import AS_READ, ThresholdSettings
 from relclass.dataset import Dataset, to_arrays
 from relclass.errors import DataError
 from relclass.models.base import Classifier
@@ -15,8 +15,6 @@ from relclass.records import LabelledPassage
 from relclass.run_folder import plain
 from relclass.thresholds import fit_calibration, tune_thresholds
 from relclass.training import measure
-
-_AS_READ = NormalizeSettings(letters=False, spaces=False)
 
 
 def build_ensemble(
@@ -63,7 +61,7 @@ def build_ensemble(
         name=name,
         codebook=dataset.codebook,
         scorer=scorer,
-        normalize=_AS_READ,
+        normalize=AS_READ,
         calibration=calibration,
         thresholds=tune_thresholds(y_true, y_prob, tuning=settings.tuning, fixed=settings.fixed),
     )
@@ -73,7 +71,7 @@ def build_ensemble(
         "weights": dict(zip((m.name for m in members), scorer.weights.tolist(), strict=True)),
         "data": dict(dataset.checksum),
         "thresholds": settings.model_dump(mode="json"),
-        "metrics": {split: measure(classifier, dataset.part(split)) for split in ("test",)},
+        "metrics": {"test": measure(classifier, dataset.part("test"))},
     }
     classifier.card.update(plain(card))
     return classifier

@@ -12,7 +12,7 @@ import numpy as np
 from relclass.codebook import Codebook
 from relclass.config import NormalizeSettings
 from relclass.language import detect_languages
-from relclass.normalize import normalize
+from relclass.normalize import normalize_all
 from relclass.thresholds import Calibration, apply_thresholds
 
 
@@ -95,10 +95,7 @@ class Classifier:
             raise TypeError("Got one string but expected a list of passages: use [text].")
         if languages is None:
             languages = detect_languages(texts)
-        normalised = [
-            normalize(text, language, self.normalize)
-            for text, language in zip(texts, languages, strict=True)
-        ]
+        normalised = normalize_all(texts, languages, self.normalize)
         if not normalised:
             return np.zeros((0, len(self.topics)), dtype=np.float32)
         if isinstance(self.scorer, LanguageScorer):

@@ -122,10 +122,10 @@ class CascadeScorer:
             If the file is missing or damaged, or the base is missing, another than the one the
             bounds were chosen for, or has other topics.
         """
-        from relclass.models.store import load_model, manifest_sha256
+        from relclass.models.store import load_model, manifest_sha256, reading
 
         path = model_dir / CASCADE_FILE
-        try:
+        with reading(path, "the bounds of a cascade"):
             content = json.loads(path.read_text(encoding="utf-8"))
             if unknown := set(content) - _KEYS:
                 raise ValueError(f"unknown keys {sorted(unknown)}")
@@ -134,10 +134,6 @@ class CascadeScorer:
             expected = content.get("sha256")
             if Path(name).name != name:
                 raise ValueError(f"base {name!r} is not a plain name")
-        except OSError as error:
-            raise ModelError(f"{path}: missing, so the model folder is incomplete") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: not the bounds of a cascade: {error!r}") from error
         if expected is not None and manifest_sha256(name) != expected:
             raise ModelError(
                 f"{path}: made for another version of the shipped model {name!r}: "

@@ -85,18 +85,14 @@ class EnsembleScorer:
             If the weights are missing or do not fit the members and the codebook, or a member
             cannot be loaded or has other topics.
         """
-        from relclass.models.store import load_model
+        from relclass.models.store import load_model, reading
 
         path = model_dir / WEIGHTS_FILE
-        try:
+        with reading(path, "the weights of an ensemble"):
             content = json.loads(path.read_text(encoding="utf-8"))
             names = [str(name) for name in content["members"]]
             weights = np.array(content["weights"], dtype=np.float64)
             intercepts = np.array(content["intercepts"], dtype=np.float64)
-        except OSError as error:
-            raise ModelError(f"{path}: missing, so the model folder is incomplete") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: not the weights of an ensemble: {error!r}") from error
         n_topics = len(codebook.names)
         if weights.shape != (len(names), n_topics) or intercepts.shape != (n_topics,):
             raise ModelError(

@@ -8,7 +8,8 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -194,12 +195,11 @@ def manifest_sha256(model: str | Path) -> str:
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or its manifest cannot be read.
     """
-    path = find_model(model) / MANIFEST
-    if not path.is_file():
-        raise ModelError(f"{path.parent}: no {MANIFEST}: not a model folder")
-    return _sha256(path)
+    model_dir = find_model(model)
+    _read_manifest(model_dir)  # refuses what is no model folder
+    return _sha256(model_dir / MANIFEST)
 
 
 def find_model(model: str | Path = "default") -> Path:
@@ -292,6 +292,22 @@ def _check_file(path: Path, expected: Any) -> None:
         raise ModelError(f"{path}: {what}: {n_bytes} bytes, expected {expected['bytes']}")
     if _sha256(path) != expected["sha256"]:
         raise ModelError(f"{path}: edited or damaged: its sha256 is not the manifest's")
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what goes wrong while a scorer's JSON file is read into a `ModelError` that names it.
+
+    Parameters
+    ----------
+    what : it should hold.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path}: missing, so the model folder is incomplete") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not {what}: {error!r}") from error
 
 
 def _read_settings(
