@@ -58,6 +58,12 @@ class DataSettings(Settings):
     """Weight in the loss of a topic that the annotator was unsure of."""
     authored_weight: float = Field(default=1.0, ge=0)
     """Weight of an authored passage beside a real one."""
+    pseudo_labels: tuple[Path, ...] = ()
+    """Passages that a teacher labelled, as `relclass predict --output` wrote them: its
+    probabilities are the targets (distillation, Hinton et al. 2015,
+    https://arxiv.org/abs/1503.02531). Near-duplicates of labelled passages are left out."""
+    pseudo_weight: float = Field(default=1.0, ge=0)
+    """Weight of such a passage beside a real one."""
 
 
 class ThresholdSettings(Settings):
@@ -101,11 +107,25 @@ class LoraSettings(Settings):
 
 
 class TransformerSettings(Settings):
-    """A pretrained encoder with a multi-label head, and how it is fine-tuned."""
+    """A pretrained encoder with a multi-label head, and how it is fine-tuned.
+
+    A student for distillation is a fine-tuned checkpoint with fewer `layers` (Sanh et al. 2019,
+    https://arxiv.org/abs/1910.01108); with `exits`, shorter ones come of the same run (Schwartz et
+    al. 2020, https://arxiv.org/abs/2004.07453).
+    """
 
     kind: Literal["transformer"] = "transformer"
     encoder: str = "bundled"
     """"bundled", a directory, or a hub name such as HooshvareLab/bert-fa-zwnj-base."""
+    layers: int | None = Field(default=None, ge=1)
+    """Keep so many of the encoder's layers, evenly spread and the last among them; None all."""
+    activation: Literal["relu"] | None = None
+    """Put another activation in the feed-forward parts; None leaves the encoder's own."""
+    exits: tuple[int, ...] = ()
+    """Layers after which a further head reads the passage; ascending, below the number of layers.
+    The layers before the first, with its head, can ship as a student by themselves."""
+    exit_weight: float = Field(default=0.3, gt=0)
+    """Weight in the loss of each of these heads beside the last one."""
     pooling: Literal["mean", "cls", "native"] = "mean"
     """"native" is the architecture's own, and leaves a plain Hugging Face checkpoint."""
     prefix: str = ""

@@ -66,6 +66,15 @@ def make_examples(
     return Examples(normalize_all(texts, languages, config.normalize), targets, weights)
 
 
+def concatenate(first: Examples, second: Examples) -> Examples:
+    """Put the passages of one after those of the other."""
+    return Examples(
+        texts=[*first.texts, *second.texts],
+        y_true=np.concatenate([first.y_true, second.y_true]),
+        weights=np.concatenate([first.weights, second.weights]),
+    )
+
+
 def _check_soft(soft: Sequence[float], passage_id: str, n_topics: int) -> np.ndarray:
     values = np.asarray(soft, dtype=np.float32)
     if values.shape != (n_topics,) or not ((values >= 0) & (values <= 1)).all():

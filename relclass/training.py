@@ -19,10 +19,11 @@ from relclass.config import (
 )
 from relclass.dataset import Dataset, load_dataset, to_arrays
 from relclass.errors import DataError
-from relclass.examples import Examples, make_examples
+from relclass.examples import Examples, concatenate, make_examples
 from relclass.metrics import summarise
 from relclass.models.base import Classifier, Scorer
 from relclass.models.store import load_model, save_model
+from relclass.pseudo_labels import make_pseudo_examples, pseudo_checksums
 from relclass.records import LabelledPassage
 from relclass.run_folder import (
     CHECKPOINTS,
@@ -80,12 +81,15 @@ def train(
     options = replace(options, device=device, resume=resume)
     dataset = load_dataset(config.data)
     open_run(config, run_dir, resume=resume)
-    record = provenance(config, dataset.checksum, options) | {"n_passages": _counts(dataset)}
+    checksums = dataset.checksum | pseudo_checksums(config)
+    record = provenance(config, checksums, options) | {"n_passages": _counts(dataset)}
     if is_finished(run_dir, record):
         logger.info("%s is finished already", run_dir)
         return load_model(run_dir / MODEL)
     train_part = _filled(dataset.part("train"), "train")
     examples = make_examples(train_part, dataset.codebook, config, soft_targets=soft_targets)
+    if config.data.pseudo_labels:
+        examples = concatenate(examples, make_pseudo_examples(dataset, config))
     tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     scorer = _fit(config, examples, tuning, dataset, run_dir=run_dir, options=options)
     logits = scorer.score(tuning.texts)

@@ -269,3 +269,22 @@ def test_a_lexicon_that_is_not_there_is_named(passages, tmp_path):
     missing = SETTINGS.model_copy(update={"lexicon": tmp_path / "none.yaml"})
     with pytest.raises(DataError, match=r"none\.yaml: cannot read the lexicon"):
         fit_baseline(*passages, None, missing)
+
+
+def test_a_soft_target_counts_as_a_positive_and_a_negative_by_its_share(passages):
+    texts, y_true = (part[:60] for part in passages)
+    soft = y_true.astype(np.float32)
+    soft[:10, 0] = 0.3
+    ones, zeros = y_true.copy(), y_true.copy()
+    ones[:10, 0], zeros[:10, 0] = 1, 0
+    weights = np.ones((70, 2))
+    weights[:10, 0], weights[60:, 0], weights[60:, 1] = 0.3, 0.7, 0.0
+    settings = SETTINGS.model_copy(update={"min_df": 1})
+    by_hand = fit_baseline(
+        [*texts, *texts[:10]], np.concatenate([ones, zeros[:10]]), weights, settings
+    )
+    taught = fit_baseline(texts, soft, None, settings)
+    assert taught.intercepts[0] == pytest.approx(by_hand.intercepts[0], abs=0.2)
+    logits = taught.score(texts)[:, 0], by_hand.score(texts)[:, 0]
+    assert np.corrcoef(*logits)[0, 1] > 0.99
+    assert np.isfinite(taught.score(texts)).all()

@@ -255,3 +255,20 @@ def test_devices_and_precisions_that_do_not_fit_are_refused(monkeypatch):
         choose_precision("fp16", "cpu")
     assert choose_precision("bf16", "cpu") == "bf16"
     assert choose_precision("auto", "cpu") in {"bf16", "fp32"}
+
+
+def test_every_exit_learns_too(tiny_encoder, tmp_path):
+    import torch
+
+    settings = {"epochs": 60, "learning_rate": 3e-3, "head_learning_rate": 3e-2}
+    scorer = fit(tiny_encoder("bert"), tmp_path, freeze="none", exits=(1,), **settings)
+    examples = make_examples()
+    n = len(SENTENCES)
+    right = []
+    for text in TEXTS[:n]:
+        ids = torch.tensor(scorer.tokenize([text]).input_ids)
+        with torch.inference_mode():
+            early, last = scorer.network(ids, torch.ones_like(ids), with_exits=True)
+        right.append([logits.amax(0).argmax().item() for logits in (early, last)])
+    expected = examples.y_true[:n].argmax(1)
+    assert np.array_equal(np.array(right), np.stack([expected, expected], axis=1))

@@ -10,6 +10,7 @@ from relclass.errors import ConfigError, ModelError
 from relclass.models.network import (
     build_network,
     choose_attention,
+    keep_until_exit,
     merge_adapters,
     parameter_groups,
 )
@@ -27,7 +28,8 @@ def make_scorer(folder, **settings) -> TransformerScorer:
     values = TransformerSettings(encoder=str(folder), **({"max_length": 32} | settings))
     network, tokenizer = build_network(values, TOPICS)
     if settings.get("pooling") != "native":
-        torch.nn.init.normal_(network.head.weight)
+        for head in (network.head, *network.exit_heads):
+            torch.nn.init.normal_(head.weight)
     return TransformerScorer.wrap(network.eval(), tokenizer, values)
 
 
@@ -160,7 +162,8 @@ def test_adapters_are_merged_into_the_weights_they_adapt(tiny_encoder, architect
         for name, parameter in network.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)  # larger, and rounding is amplified
-        torch.nn.init.normal_(network.head.weight)
+        for head in (network.head, *network.exit_heads):
+            torch.nn.init.normal_(head.weight)
     scorer = TransformerScorer.wrap(network.eval(), tokenizer, settings)
     before = scorer.score(SENTENCES)
     merge_adapters(network)
@@ -191,3 +194,71 @@ def test_attention_is_eager_on_a_cpu_unless_told():
     assert choose_attention("auto", "cpu") == "eager"
     assert choose_attention("auto", "cuda") is None
     assert choose_attention("sdpa", "cpu") == "sdpa"
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
+def test_a_student_keeps_the_layers_asked_for(tiny_encoder, tmp_path, architecture):
+    whole = make_scorer(tiny_encoder(architecture)).network.encoder
+    student = make_scorer(tiny_encoder(architecture), layers=1, activation="relu")
+    encoder = student.network.encoder
+    assert len(encoder.encoder.layer) == encoder.config.num_hidden_layers == 1
+    kept, last = encoder.encoder.layer[0].state_dict(), whole.encoder.layer[-1].state_dict()
+    assert all((kept[name] == last[name]).all() for name in last)
+    student.save(tmp_path)
+    again = TransformerScorer.load(tmp_path, CODEBOOK)
+    assert np.array_equal(again.score(TEXTS), student.score(TEXTS))
+    assert not np.allclose(make_scorer(tiny_encoder(architecture)).score(TEXTS), again.score(TEXTS))
+
+
+def test_another_activation_changes_the_feed_forward_parts(tiny_encoder):
+    plain, relu = (
+        make_scorer(tiny_encoder("bert"), activation=activation).score(TEXTS)
+        for activation in (None, "relu")
+    )
+    assert not np.allclose(plain, relu)
+
+
+def test_an_exit_reads_the_states_of_its_layer(tiny_encoder, tmp_path):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"), exits=(1,))
+    ids = torch.tensor(scorer.tokenize(["خط لوله"]).input_ids)
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        early, last = scorer.network(ids, mask, with_exits=True)
+        states = scorer.network.encoder(ids, mask, output_hidden_states=True).hidden_states[1]
+    head = scorer.network.exit_heads[0]
+    expected = states.mean(1) @ head.weight.T + head.bias
+    assert torch.allclose(early, expected, atol=1e-5)
+    assert torch.allclose(last, scorer.network(ids, mask), atol=1e-6)
+    scorer.save(tmp_path)
+    again = TransformerScorer.load(tmp_path, CODEBOOK)
+    with torch.inference_mode():
+        assert torch.equal(again.network(ids, mask, with_exits=True)[0], early)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers": 3}, "model.layers is 3 but the encoder has 2"),
+        ({"exits": (2,)}, "expected ascending layers from 1 to 1"),
+        ({"exits": (1, 1)}, "expected ascending layers from 1 to 1"),
+        ({"exits": (1,), "pooling": "native"}, "a native head has none"),
+    ],
+)
+def test_layers_and_exits_that_are_not_there_are_refused(tiny_encoder, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        make_scorer(tiny_encoder("bert"), **settings)
+
+
+def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"), exits=(1,))
+    ids = torch.tensor(scorer.tokenize(["خط لوله"]).input_ids)
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        early = scorer.network(ids, mask, with_exits=True)[0]
+        keep_until_exit(scorer.network)
+        assert torch.allclose(scorer.network(ids, mask), early, atol=1e-6)
+    assert scorer.network.encoder.config.num_hidden_layers == 1

@@ -222,7 +222,8 @@ def fit_baseline(
     Parameters
     ----------
     texts : normalised passages.
-    y_true : shape (n_passages, n_topics), 0 or 1.
+    y_true : shape (n_passages, n_topics), in [0, 1]; a target between the two counts as a positive
+        and a negative that share the passage's weight.
     weights : of each passage for each topic, shape (n_passages, n_topics), or one for all its
         topics, shape (n_passages,); not negative; 1 where None.
     settings : sizes and regularisation.
@@ -313,6 +314,7 @@ def _fit_topic(
     features: Any, y: np.ndarray, weights: np.ndarray, settings: BaselineSettings, column: int
 ) -> tuple[np.ndarray, float]:
     """Weights, shape (n_terms,), and intercept of one topic."""
+    features, y, weights = _harden(features, y, weights)
     n_positive, n_negative = weights[y == 1].sum(), weights[y == 0].sum()
     if n_positive == 0 or n_negative == 0:
         logger.warning(
@@ -331,3 +333,19 @@ def _fit_topic(
         model = LogisticRegression(C=settings.C, max_iter=_MAX_ITERATIONS)
         model.fit(features, y, sample_weight=weights)
     return model.coef_[0], float(model.intercept_[0])
+
+
+def _harden(
+    features: Any, y: np.ndarray, weights: np.ndarray
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Make of each soft target a positive and a negative that share its weight."""
+    from scipy.sparse import vstack
+
+    soft = (y > 0) & (y < 1)
+    if not soft.any():
+        return features, y, weights
+    return (
+        vstack([features, features[soft]], format="csr"),
+        np.concatenate([np.where(soft, 1, y), np.zeros(soft.sum())]),
+        np.concatenate([np.where(soft, y, 1) * weights, (1 - y[soft]) * weights[soft]]),
+    )

@@ -407,12 +407,22 @@ class _TopicTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        logits = model(inputs["input_ids"], inputs["attention_mask"]).float()  # (n_windows, topics)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        of_heads = model(ids, mask, with_exits=model.training).float()
+        if not model.training:
+            of_heads = of_heads.unsqueeze(0)
+        *early, (loss, logits) = (self._loss(logits, model, inputs) for logits in of_heads)
+        for exit_loss, _ in early:
+            loss = loss + self._settings.exit_weight * exit_loss
+        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _loss(self, logits: Tensor, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return one head's loss and its logits by passage, shape (batch, n_topics)."""
         labels, passage = inputs["labels"], inputs["passage"]
         if len(logits) > len(labels):  # the highest window counts, as in scoring
             lowest = torch.full_like(labels, -torch.inf)
             index = passage.unsqueeze(1).expand_as(logits)
-            logits = lowest.scatter_reduce(0, index, logits, reduce="amax")  # (batch, topics)
+            logits = lowest.scatter_reduce(0, index, logits, reduce="amax")
         positive_weight = self._positive_weight
         loss = topic_loss(
             logits,
@@ -421,7 +431,7 @@ class _TopicTrainer(Trainer):  # type: ignore[misc]
             positive_weight=None if positive_weight is None else positive_weight.to(logits.device),
             label_smoothing=self._settings.label_smoothing if model.training else 0.0,
         )
-        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+        return loss, logits
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)

@@ -19,41 +19,103 @@ except ImportError as error:  # an nn.Module cannot be defined without it
 
 _DROPOUT_KEYS = ("hidden_dropout_prob", "embedding_dropout", "mlp_dropout", "dropout")
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
+_EXITS = "exits."
 _HEAD_DROPOUT_KEYS = ("classifier_dropout", "cls_dropout", "pooler_dropout")
 
 
 class PooledNetwork(nn.Module):  # type: ignore[misc]
-    """Encoder, mean or [CLS] pooling, dropout, linear head."""
+    """Encoder, mean or [CLS] pooling, dropout, linear head; and a head at each early exit."""
 
-    def __init__(self, encoder: Any, *, pooling: str, n_topics: int, head_dropout: float) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        *,
+        pooling: str,
+        n_topics: int,
+        head_dropout: float,
+        exits: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
+        self.exits = exits
         self.dropout = nn.Dropout(head_dropout)
-        self.head = nn.Linear(encoder.config.hidden_size, n_topics)
-        nn.init.zeros_(self.head.weight)  # begin at the priors: no noise flows into the encoder
-        nn.init.zeros_(self.head.bias)
+        self.head = _new_head(encoder.config.hidden_size, n_topics)
+        self.exit_heads = nn.ModuleList(
+            _new_head(encoder.config.hidden_size, n_topics) for _ in exits
+        )
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits, shape (batch, n_topics), float32."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        states = hidden.last_hidden_state  # (batch, seq_len, hidden)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, with_exits: bool = False
+    ) -> Tensor:
+        """Return logits, shape (batch, n_topics), float32.
+
+        Parameters
+        ----------
+        with_exits : the logits of every head, the exits' first: (n_heads, batch, n_topics).
+        """
+        hidden = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=with_exits
+        )
+        logits = self.read(self.head, hidden.last_hidden_state, attention_mask)
+        if not with_exits:
+            return logits
+        early = [
+            self.read(head, hidden.hidden_states[layer], attention_mask)
+            for layer, head in zip(self.exits, self.exit_heads, strict=True)
+        ]
+        return torch.stack([*early, logits])
+
+    def read(self, head: nn.Module, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return a head's logits, shape (batch, n_topics), float32.
+
+        Parameters
+        ----------
+        states : shape (batch, seq_len, hidden).
+        """
         if self.pooling == "mean":
             mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (batch, seq_len, 1)
             pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)  # (batch, hidden)
         else:
             pooled = states[:, 0]  # (batch, hidden)
-        logits: Tensor = self.head(self.dropout(pooled.float())).float()  # (batch, n_topics)
+        logits: Tensor = head(self.dropout(pooled.float())).float()  # (batch, n_topics)
         return logits
 
     def replace_encoder(self, encoder: Any) -> None:
         """Put another module in the encoder's place."""
         self.encoder = encoder
 
+    def heads_state(self) -> dict[str, Tensor]:
+        """Return the weights of the head, and of each exit's under "exits.NUMBER."."""
+        state = self.head.state_dict() | self.exit_heads.state_dict(prefix=_EXITS)
+        return {name: value.cpu() for name, value in state.items()}
+
+    def load_heads(self, state: dict[str, Tensor]) -> None:
+        """Take over what `heads_state` gave.
+
+        Raises
+        ------
+        RuntimeError
+            If a weight is missing, unknown or of another shape.
+        """
+        early = {name: state[name] for name in state if name.startswith(_EXITS)}
+        self.head.load_state_dict({name: state[name] for name in state if name not in early})
+        self.exit_heads.load_state_dict(
+            {name.removeprefix(_EXITS): value for name, value in early.items()}
+        )
+
     def set_priors(self, prior_logits: Tensor) -> None:
-        """Start the head at each topic's log-odds in training, shape (n_topics,)."""
+        """Start the heads at each topic's log-odds in training, shape (n_topics,)."""
         with torch.no_grad():
-            self.head.bias.copy_(prior_logits)
+            for head in (self.head, *self.exit_heads):
+                head.bias.copy_(prior_logits)
+
+
+def _new_head(hidden_size: int, n_topics: int) -> nn.Linear:
+    head = nn.Linear(hidden_size, n_topics)
+    nn.init.zeros_(head.weight)  # begin at the priors: no noise flows into the encoder
+    nn.init.zeros_(head.bias)
+    return head
 
 
 class NativeNetwork(nn.Module):  # type: ignore[misc]
@@ -72,11 +134,13 @@ class NativeNetwork(nn.Module):  # type: ignore[misc]
         """Put another module in the encoder's place."""
         setattr(self.model, self.model.base_model_prefix, encoder)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits, shape (batch, n_topics), float32."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, with_exits: bool = False
+    ) -> Tensor:
+        """Return logits, shape (batch, n_topics), float32; there are no exits."""
         output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         logits: Tensor = output.logits.float()  # (batch, n_topics)
-        return logits
+        return logits.unsqueeze(0) if with_exits else logits
 
     def set_priors(self, prior_logits: Tensor) -> None:
         """Leave the head as the architecture initialises it."""
@@ -112,6 +176,11 @@ def build_network(
     config = network.encoder.config
     check_vocabulary(settings.encoder, n_pieces=len(tokenizer), n_embeddings=config.vocab_size)
     _check_max_length(settings, config)
+    if settings.layers is not None:
+        _keep_layers(network, settings.layers)
+    if settings.activation is not None:
+        _replace_activations(network, settings.activation)
+    _check_exits(settings, config)
     if settings.lora is not None:
         network.replace_encoder(_add_adapters(network.encoder, settings.lora))
     _freeze(network, settings.freeze)
@@ -190,6 +259,7 @@ def load_network(
         pooling=settings.pooling,
         n_topics=len(topics),
         head_dropout=settings.head_dropout,
+        exits=settings.exits,
     )
 
 
@@ -250,6 +320,54 @@ def _check_max_length(settings: TransformerSettings, config: Any) -> None:
             f"model.max_length is {settings.max_length} but {settings.encoder} reads at most "
             f"{limit} tokens; longer passages are windowed, so lower it to {limit} or less"
         )
+
+
+def _layers(network: Network, key: str) -> Any:
+    layers = getattr(getattr(network.encoder, "encoder", None), "layer", None)
+    if layers is None:
+        raise ConfigError(
+            f"model.{key}: not known for the architecture {network.encoder.config.model_type!r}, "
+            "only for those built like BERT; leave it out"
+        )
+    return layers
+
+
+def _keep_layers(network: Network, n_kept: int) -> None:
+    layers = _layers(network, "layers")
+    if n_kept > len(layers):
+        raise ConfigError(f"model.layers is {n_kept} but the encoder has {len(layers)}")
+    kept = [(place + 1) * len(layers) // n_kept - 1 for place in range(n_kept)]
+    network.encoder.encoder.layer = nn.ModuleList(layers[number] for number in kept)
+    network.encoder.config.num_hidden_layers = n_kept
+
+
+def _replace_activations(network: Network, activation: str) -> None:
+    from transformers.activations import ACT2FN
+
+    for layer in _layers(network, "activation"):
+        layer.intermediate.intermediate_act_fn = ACT2FN[activation]
+    network.encoder.config.hidden_act = activation
+
+
+def _check_exits(settings: TransformerSettings, config: Any) -> None:
+    exits, n_layers = settings.exits, config.num_hidden_layers
+    if not exits:
+        return
+    if settings.pooling == "native":
+        raise ConfigError("model.exits: a native head has none; set model.pooling to mean or cls")
+    if list(exits) != sorted(set(exits)) or not 1 <= exits[0] <= exits[-1] < n_layers:
+        raise ConfigError(
+            f"model.exits is {list(exits)}: expected ascending layers from 1 to {n_layers - 1}"
+        )
+
+
+def keep_until_exit(network: PooledNetwork) -> None:
+    """Cut a network down to the layers before its first exit, whose head becomes its own."""
+    n_kept = network.exits[0]
+    network.encoder.encoder.layer = network.encoder.encoder.layer[:n_kept]
+    network.encoder.config.num_hidden_layers = n_kept
+    network.head = network.exit_heads[0]
+    network.exits, network.exit_heads = (), nn.ModuleList()
 
 
 def _add_adapters(encoder: Any, lora: LoraSettings) -> Any:

@@ -103,8 +103,7 @@ class TransformerScorer:
         model.save_pretrained(model_dir, max_shard_size="50GB")
         self.tokenizer.save_pretrained(model_dir)
         if not is_native:
-            head = {name: value.cpu() for name, value in self.network.head.state_dict().items()}
-            save_file(head, model_dir / _HEAD)
+            save_file(self.network.heads_state(), model_dir / _HEAD)
         content = self.settings.model_dump_json(indent=1)
         (model_dir / _SETTINGS).write_text(content, encoding="utf-8")
 
@@ -137,7 +136,7 @@ class TransformerScorer:
             )
             tokenizer = load_tokenizer(str(model_dir))
             if settings.pooling != "native":
-                network.head.load_state_dict(load_file(model_dir / _HEAD))
+                network.load_heads(load_file(model_dir / _HEAD))
         except (OSError, ValueError, RuntimeError, ConfigError) as error:
             raise ModelError(f"{model_dir}: cannot load the transformer: {error}") from error
         network.eval()
