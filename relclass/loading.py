@@ -99,7 +99,8 @@ def load_classifier(model: str, *, device: Device, n_threads: int | None = None)
 
         torch.set_num_threads(n_threads)
     elif scorer.kind == "onnx" and device == "cuda":
-        scorer.session.set_providers(["CUDAExecutionProvider", "CPUExecutionProvider"])
+        for session in filter(None, (scorer.session, scorer.student)):
+            session.set_providers(["CUDAExecutionProvider", "CPUExecutionProvider"])
     return clf
 
 

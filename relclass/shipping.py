@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from relclass.models.store import load_model, save_model
 from relclass.models.transformer import TransformerScorer
 from relclass.normalize import normalize_all
 from relclass.run_folder import CONFIG, MODEL, plain, resolved
-from relclass.thresholds import apply_thresholds
+from relclass.thresholds import Calibration, apply_thresholds
 from relclass.training import calibrate, measure, tuning_part
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def build_default_model(
     settings: ExportSettings,
     *,
     name: str | None = None,
+    student_dir: Path | None = None,
 ) -> Classifier:
     """Make the model folder that ships out of finished runs.
 
@@ -73,6 +74,8 @@ def build_default_model(
     out_dir : the folder to write, such as relclass/shipped/default; replaced if it is a model.
     settings : the corpus the vocabulary is trimmed by; the training texts are always added.
     name : of the model; None takes the config's.
+    student_dir : run folder of a network distilled from them, to read first in a cascade; where it
+        has early exits only its layers before the first one, with the head there. None: none.
 
     Raises
     ------
@@ -84,6 +87,13 @@ def build_default_model(
     averaged = average_scorers(
         [_transformer(member, at) for member, at in zip(members, run_dirs, strict=True)]
     )
+    student = None
+    if student_dir is not None:
+        student = _transformer(load_model(student_dir / MODEL), student_dir)
+        if student.network.exits:
+            from relclass.models.network import keep_until_exit
+
+            keep_until_exit(student.network)
     dataset = load_dataset(config.data)
     tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,12 +103,15 @@ def build_default_model(
             Path(folder),
             settings,
             texts=make_examples(dataset.part("train"), dataset.codebook, config).texts,
+            student=student,
         )
         scorer = OnnxScorer.load(Path(folder), dataset.codebook)
         classifier = _calibrated(scorer, members[0], tuning, config)
         classifier = replace(classifier, name=name or config.name)
         card = _card(classifier, averaged, dataset, config)
         card["runs"] = [member.card for member in members]
+        if student is not None and student_dir is not None:
+            card["student"] = _student_card(student, classifier, dataset, student_dir)
         card["vocabulary"] = {"n_pieces": scorer.tokenizer.get_vocab_size()}
         classifier = replace(classifier, card=plain(card))
         save_model(classifier, out_dir)
@@ -135,6 +148,22 @@ def _card(
         "metrics": metrics,
         "parity": parity,
     }
+
+
+def _student_card(
+    student: TransformerScorer, classifier: Classifier, dataset: Dataset, run_dir: Path
+) -> dict[str, Any]:
+    scorer = cast(OnnxScorer, classifier.scorer)
+    small = replace(
+        classifier,
+        scorer=replace(scorer, session=scorer.student, student=None),
+        calibration=Calibration("none"),
+    )
+    whole = replace(small, scorer=student)
+    parity = {
+        split: asdict(compare(whole, small, dataset, split)) for split in ("validation", "test")
+    }
+    return {"run": load_model(run_dir / MODEL).card, "parity": parity}
 
 
 def compare(whole: Classifier, small: Classifier, dataset: Dataset, split: str) -> Parity:

@@ -53,7 +53,7 @@ def build_ensemble(
         raise DataError(f"no validation passages of origin {settings.origin!r} to weigh models on")
     texts, languages, y_true, _ = to_arrays(passages, dataset.codebook)
     logits = member_logits(members, texts, languages)
-    crossed = cross_fit_logits(members, logits, y_true, _groups(passages))
+    crossed = cross_fit_logits(members, logits, y_true, number_articles(passages))
     calibration = fit_calibration(y_true, crossed, method=settings.calibration)
     y_prob = calibration.apply(crossed)
     scorer = fit_ensemble(members, logits, y_true)
@@ -77,7 +77,8 @@ def build_ensemble(
     return classifier
 
 
-def _groups(passages: Sequence[LabelledPassage]) -> np.ndarray:
+def number_articles(passages: Sequence[LabelledPassage]) -> np.ndarray:
+    """Return the number of each passage's article, shape (n_passages,), int64."""
     numbers: dict[str, int] = {}
     ids = (passage.article_id for passage in passages)
     return np.array([numbers.setdefault(name, len(numbers)) for name in ids])

@@ -8,7 +8,7 @@ from test_models_ensemble import CODEBOOK, TEXTS, classifier
 from relclass.errors import ModelError
 from relclass.models import store
 from relclass.models.base import Classifier
-from relclass.models.cascade import CASCADE_FILE, CascadeScorer, is_settled
+from relclass.models.cascade import CASCADE_FILE, CascadeScorer, StudentStage, is_settled
 from relclass.models.ensemble import EnsembleScorer
 from relclass.models.store import load_model, manifest_sha256, save_model
 from relclass.thresholds import Calibration
@@ -154,3 +154,99 @@ def test_a_cascade_without_its_bounds_is_incomplete(base, tmp_path) -> None:
     (tmp_path / "model" / CASCADE_FILE).unlink()
     with pytest.raises(ModelError, match="incomplete"):
         CascadeScorer.load(tmp_path / "model", CODEBOOK)
+
+
+@dataclass
+class Staged:
+    """A network with a student; keeps which passages the network itself had to read."""
+
+    student: object
+    last: object
+    went_on: list[str]
+    student_share: float = 0.5
+    kind: str = "staged"
+
+    def score(self, texts):
+        return self.last.score(texts)
+
+    def score_cascaded(self, texts, settles):
+        logits = self.student.score(texts)
+        goes_on = ~settles(logits)
+        rest = [texts[row] for row in np.flatnonzero(goes_on)]
+        self.went_on.extend(rest)
+        logits[goes_on] = self.last.score(rest)
+        return logits
+
+
+STAGE = StudentStage(
+    member="slow",
+    weights=np.array([[1.0, 0.0], [0.5, 2.0]]),
+    intercepts=np.array([0.5, -0.5]),
+    calibration=Calibration("none"),
+    low=0.3,
+    high=0.7,
+)
+
+
+@pytest.fixture
+def staged(base, members):
+    """Give an ensemble whose slow member has a student, and that member's scorer."""
+    scorer = Staged(classifier("x", "گاز", "مرز").scorer, members[1].scorer, [])
+    slow = replace(members[1], scorer=scorer)
+    return replace(base, scorer=replace(base.scorer, members=(members[0], slow))), scorer
+
+
+def test_a_student_settles_what_the_first_member_did_not(staged, members) -> None:
+    base, scorer = staged
+    expected = base.predict_proba(TEXTS, LANGUAGES)
+    of_first = members[0].predict_logits(TEXTS, LANGUAGES)
+    by_student = STAGE.predict_proba(of_first, scorer.student.score(TEXTS))
+    stops = is_settled(by_student, low=0.3, high=0.7)
+    assert 0 < stops.sum() < len(TEXTS)
+    given = cascade(base, low=0.0, high=1.0, student=STAGE).predict_proba(TEXTS, LANGUAGES)
+    expected[stops] = by_student[stops]
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    assert len(scorer.went_on) == len(TEXTS) - stops.sum()
+
+
+def test_what_the_first_member_settles_never_gets_to_the_student(staged, members) -> None:
+    base, _ = staged
+    sure = cascade(base, low=0.5, high=0.5 + 1e-9, student=STAGE)
+    expected = members[0].predict_proba(TEXTS, LANGUAGES)
+    np.testing.assert_allclose(sure.predict_proba(TEXTS, LANGUAGES), expected, atol=1e-6)
+
+
+def test_a_saved_student_stage_is_read_again_with_every_digit(base, tmp_path) -> None:
+    content = json.loads(json.dumps(STAGE.to_dict()))
+    after = StudentStage.from_dict(content, n_topics=2)
+    logits = np.array([[0.3, -2.0], [1.0, 0.1]])
+    np.testing.assert_array_equal(
+        after.predict_proba(logits, -logits), STAGE.predict_proba(logits, -logits)
+    )
+    assert (after.member, after.low, after.high) == ("slow", 0.3, 0.7)
+
+
+@pytest.mark.parametrize(
+    "change", [{"weights": [[1.0, 2.0]]}, {"x": 1}, {"calibration": {}}, {"low": None}]
+)
+def test_a_damaged_student_stage_is_named_with_its_file(base, tmp_path, change) -> None:
+    save_model(cascade(base), tmp_path / "model")
+    path = tmp_path / "model" / CASCADE_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["student"] = STAGE.to_dict() | change
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match=CASCADE_FILE):
+        CascadeScorer.load(tmp_path / "model", CODEBOOK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"member": "fast"}, "no member 'fast'"),
+        ({"member": "quick"}, "'quick' has no student"),
+        ({"low": 0.9}, "0 <= low < high <= 1"),
+    ],
+)
+def test_a_student_that_does_not_fit_the_ensemble_is_refused(staged, changes, message) -> None:
+    with pytest.raises(ModelError, match=message):
+        cascade(staged[0], student=replace(STAGE, **changes))

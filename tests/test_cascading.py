@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_cascade import Staged
 from test_models_ensemble import TEXTS
 from test_stacking import dataset, members  # noqa: F401 fixtures
 
-from relclass.cascading import WIDTHS, build_cascade
+from relclass.cascading import WIDTHS, _Part, _safe_widths, build_cascade
 from relclass.errors import DataError, ModelError
 from relclass.stacking import build_ensemble
 
@@ -53,3 +54,47 @@ def test_without_real_validation_passages_no_bounds_are_chosen(dataset, base) ->
     empty = replace(dataset, splits=np.array(["train"] * len(dataset.passages)))
     with pytest.raises(DataError, match="no real validation passages"):
         build_cascade(base, "gas", empty, name="quick")
+
+
+@pytest.fixture
+def staged(dataset, members):  # noqa: F811
+    """Give an ensemble whose second member has a student as good as itself."""
+    gas, oil = members
+    network = Staged(oil.scorer, oil.scorer, [], student_share=0.25)
+    return build_ensemble((gas, replace(oil, scorer=network)), dataset, name="both")
+
+
+def test_a_student_is_used_where_a_member_has_one(dataset, staged) -> None:  # noqa: F811
+    lax = build_cascade(staged, "gas", dataset, name="quick", max_loss=1.0)
+    assert lax.scorer.student.member == "oil"
+    strict = build_cascade(staged, "gas", dataset, name="quick", max_loss=0.0)
+    figures = strict.card["validation"]["real"]
+    assert figures["macro_f1"] >= figures["macro_f1_of_base"]
+    assert figures["share_settled_by_student"] > 0
+    np.testing.assert_array_equal(strict.predict(TEXTS), staged.predict(TEXTS))
+
+
+def test_the_bounds_leave_the_least_to_be_read() -> None:
+    y_prob = np.array([[0.01], [0.99], [0.2], [0.6]])
+    taught = np.array([[0.5], [0.5], [0.04], [0.5]])
+    part = _Part("real", np.array([[0], [1], [0], [1]]), y_prob, taught, y_prob, np.array([0.5]))
+    # half are settled by words, half go to the student, half of these on from there
+    assert part.work(0.05, 0.05, share=0.25) == pytest.approx(0.25 * 0.5 + 0.25)
+    assert part.work(0.05, 0.0, share=0.25) == pytest.approx(0.25 * 0.5 + 0.5)
+
+
+def test_without_a_student_there_is_none_in_the_cascade(dataset, base) -> None:  # noqa: F811
+    plain = build_cascade(base, "gas", dataset, name="quick", max_loss=1.0)
+    assert plain.scorer.student is None
+    assert plain.card["validation"]["real"]["share_settled_by_student"] == 0
+
+
+def test_bounds_that_are_right_by_luck_are_not_chosen() -> None:
+    class Part:
+        best = 1.0
+
+        def reached(self, width, student_width):
+            return 0.5 if width == 0.05 else 1.0  # wider and narrower ones lose nothing
+
+    widths = {width for width, _ in _safe_widths([Part()], (0.0,), 0.01)}
+    assert widths == {0.01, 0.02, 0.03}

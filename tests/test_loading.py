@@ -81,7 +81,7 @@ def test_a_network_of_torch_is_moved_and_halved(monkeypatch, device, dtype):
 def test_an_onnx_session_is_given_the_cuda_provider(monkeypatch):
     given = []
     session = SimpleNamespace(set_providers=given.extend)
-    scorer = SimpleNamespace(kind="onnx", session=session)
+    scorer = SimpleNamespace(kind="onnx", session=session, student=None)
     monkeypatch.setattr(loading.store, "load_model", lambda model: make_classifier(scorer))
     load_classifier("m", device="cpu")
     assert given == []

@@ -163,3 +163,73 @@ def test_no_text_to_measure_on_is_refused(tiny_encoder, tmp_path):
     scorer = make_scorer(tiny_encoder("bert"))
     with pytest.raises(ModelError, match="export needs texts to measure the activations on"):
         export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=[])
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_encoder, tmp_path_factory):
+    """Give a torch scorer, its student in torch, and the export of both."""
+    folder = tmp_path_factory.mktemp("taught")
+    encoder = tiny_encoder("xlm-roberta")
+    scorer = make_scorer(encoder, prefix="query: ")
+    student = make_scorer(encoder, prefix="query: ", layers=1, activation="relu")
+    student.network.head.weight.data.neg_()  # so that the two plainly differ
+    settings = ExportSettings()
+    export_scorer(scorer, TOPICS, folder, settings, texts=TEXTS, student=student)
+    return scorer, student, OnnxScorer.load(folder, CODEBOOK, threads=1)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_student_gives_what_it_settles_and_the_network_the_rest(taught, n_threads, monkeypatch):
+    monkeypatch.setattr("relclass.models.onnx._MAX_TOKENS", 64)  # several batches
+    scorer, student, small = taught
+    texts = [*TEXTS, SENTENCES[0].split()[0]]
+    settled = np.arange(len(texts)) % 3 == 0
+    asked = []
+
+    def settles(logits):
+        asked.append(logits.copy())
+        return settled
+
+    given = replace(small, n_threads=n_threads).score_cascaded(texts, settles)
+    by_student, by_network = student.score(texts), scorer.score(texts)
+    assert np.abs(by_student - by_network).max() > 1
+    assert np.abs(probabilities(asked[0]) - probabilities(by_student)).max() < 0.05
+    expected = np.where(settled[:, None], by_student, by_network)
+    assert np.abs(probabilities(given) - probabilities(expected)).max() < 0.05
+    rest = [text for text, is_settled in zip(texts, settled, strict=True) if not is_settled]
+    assert np.allclose(given[~settled], small.score(rest), atol=1e-4)
+
+
+def test_all_may_be_settled_or_none(taught):
+    _, student, small = taught
+    none = small.score_cascaded(TEXTS, lambda logits: np.zeros(len(logits), dtype=bool))
+    assert np.allclose(none, small.score(TEXTS), atol=1e-4)
+    everything = small.score_cascaded(TEXTS, lambda logits: np.ones(len(logits), dtype=bool))
+    by_student = probabilities(student.score(TEXTS))
+    assert np.abs(probabilities(everything) - by_student).max() < 0.02
+    assert np.abs(everything - none).max() > 1
+
+
+def test_a_network_and_its_student_are_saved_whole(taught, tmp_path):
+    *_, small = taught
+    small.save(tmp_path)
+    again = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
+    assert again.student_share == small.student_share == 0.5
+    assert np.array_equal(again.score(TEXTS), small.score(TEXTS))
+    (tmp_path / "embeddings.onnx").unlink()
+    with pytest.raises(ModelError, match="cannot load the ONNX model"):
+        OnnxScorer.load(tmp_path, CODEBOOK)
+
+
+def test_without_a_student_there_is_no_cascade(exported):
+    _, small = exported("bert")
+    with pytest.raises(ModelError, match=r"no student.onnx"):
+        small.score_cascaded(TEXTS, lambda logits: np.ones(len(logits), dtype=bool))
+
+
+def test_a_student_of_other_windows_is_refused(tiny_encoder, tmp_path):
+    scorer, student = (
+        make_scorer(tiny_encoder("bert"), prefix=prefix) for prefix in ("query: ", "")
+    )
+    with pytest.raises(ModelError, match="must read the same windows"):
+        export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS, student=student)

@@ -7,10 +7,11 @@ import pytest
 from test_transformer import make_scorer
 from tiny_project import write_project
 
-from relclass.config import BaselineSettings, TrainConfig, TransformerSettings
+from relclass.config import BaselineSettings, TrainConfig, TransformerSettings, load_config
 from relclass.dataset import load_dataset
 from relclass.errors import ModelError
 from relclass.models.export import ExportSettings, export_classifier
+from relclass.models.network import keep_until_exit
 from relclass.models.soup import average_scorers
 from relclass.models.store import load_model
 from relclass.shipping import build_default_model, compare
@@ -58,6 +59,33 @@ def test_the_shipped_model_is_near_the_float_one_and_says_how_near(runs, corpus,
     assert classifier.card["vocabulary"]["n_pieces"] == classifier.scorer.tokenizer.get_vocab_size()
     again = load_model(tmp_path / "out")
     texts = ["گاز", "کامیون در مرز", ""]
+    assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
+
+
+@pytest.fixture(scope="module")
+def student_run(runs):
+    """Distil a student with an early exit from the first run."""
+    config = load_config(runs[0] / "config.yaml")
+    small = {"encoder": str(runs[0] / "model"), "activation": "relu", "exits": (1,), "epochs": 1}
+    config = config.model_copy(update={"model": config.model.model_copy(update=small)})
+    train(config, runs[0].parent / "student", device="cpu")
+    return runs[0].parent / "student"
+
+
+def test_a_student_ships_beside_its_teacher(runs, student_run, corpus, tmp_path):
+    settings = ExportSettings(corpus=corpus)
+    classifier = build_default_model(runs[:1], tmp_path, settings, student_dir=student_run)
+    for parity in classifier.card["student"]["parity"].values():
+        assert parity["maximum"] <= 0.1
+    assert classifier.scorer.student_share == 0.5
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"model.onnx", "student.onnx", "embeddings.onnx"} <= names
+    float_student = load_model(student_run / "model").scorer
+    keep_until_exit(float_student.network)
+    texts = ["گاز", "کامیون در مرز"]
+    given = classifier.scorer.score_cascaded(texts, lambda logits: np.ones(2, dtype=bool))
+    np.testing.assert_allclose(given, float_student.score(texts), atol=0.05)
+    again = load_model(tmp_path)
     assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
 
 

@@ -8,6 +8,7 @@ from relclass.models.windows import (
     make_windows,
     pad,
     pool_windows,
+    select_passages,
     split_ids,
     token_batches,
 )
@@ -72,3 +73,12 @@ def test_padding_takes_the_given_id_and_is_masked():
     assert input_ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert input_ids.dtype == mask.dtype == np.int64
+
+
+def test_chosen_passages_keep_all_their_windows():
+    windows = make_windows([passage(3), passage(30), passage(4), passage(20)], RULE)
+    some = select_passages(windows, np.array([1, 2]))
+    expected = make_windows([passage(30), passage(4)], RULE)
+    assert some.input_ids == expected.input_ids
+    assert some.passage.tolist() == expected.passage.tolist()
+    assert some.n_passages == 2

@@ -65,7 +65,9 @@ def cascade(
     for origin, figures in classifier.card["validation"].items():
         print(
             f"validation, {origin}: macro-F1 {figures['macro_f1']:.3f}, the base's "
-            f"{figures['macro_f1_of_base']:.3f}; {figures['share_settled']:.0%} settled by {first}"
+            f"{figures['macro_f1_of_base']:.3f}; settled by {first}: "
+            f"{figures['share_settled']:.0%}, by a student: "
+            f"{figures['share_settled_by_student']:.0%}"
         )
     print(f"model: {out}")
 

@@ -101,16 +101,21 @@ def build_default(
         int | None, typer.Option(min=1, help="Pieces to keep at most, the commonest first.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model [default: the config's].")] = None,
+    student: Annotated[
+        Path | None, typer.Option(help="Run folder of a distilled network, to read first.")
+    ] = None,
 ) -> None:
     """Make the model that ships inside the package out of finished runs."""
     from relclass.models.export import ExportSettings
     from relclass.shipping import build_default_model
 
     settings = ExportSettings(corpus=tuple(corpus or ()), max_pieces=max_pieces)
-    classifier = build_default_model(runs, out, settings, name=name)
+    classifier = build_default_model(runs, out, settings, name=name, student_dir=student)
     _print_metrics(classifier.card["metrics"])
     for split, parity in classifier.card["parity"].items():
         print(f"int8 against float, {split}: {parity}")
+    for split, parity in classifier.card.get("student", {}).get("parity", {}).items():
+        print(f"the student's, {split}: {parity}")
     n_bytes = sum(path.stat().st_size for path in out.iterdir())
     print(f"model: {out}, {n_bytes / 1e6:.1f} MB")
 

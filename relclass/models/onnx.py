@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,26 +21,35 @@ from relclass.models.windows import (
     make_windows,
     pad,
     pool_windows,
+    select_passages,
     token_batches,
 )
 
 MODEL, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx.json"
+STUDENT, EMBEDDINGS = "student.onnx", "embeddings.onnx"
 THREADS_VARIABLE = "RELCLASS_THREADS"
-_MAX_TOKENS = 1024  # of a batch: the activations then stay in a core's cache
+_MAX_TOKENS = 512  # of a batch: more fall out of a core's cache (1,024 are a tenth slower)
+
+Settles = Callable[[np.ndarray], np.ndarray]
+"""Given the student's logits of all passages, shape (n_passages, n_topics), says which of them need
+not be read further, shape (n_passages,), bool."""
 
 
 @dataclass(frozen=True)
 class OnnxScorer:
-    """A network in ONNX with its tokenizer.
+    """A network in ONNX with its tokenizer; perhaps with a smaller one that reads first.
 
     Parameters
     ----------
-    model_dir : holds model.onnx, tokenizer.json and onnx.json.
+    model_dir : holds model.onnx, tokenizer.json and onnx.json; with a student also student.onnx,
+        and embeddings.onnx, which completes both networks.
     session : `onnxruntime.InferenceSession`; takes input_ids and attention_mask, both int64 of
         shape (batch, seq_len), and gives logits, float32 of shape (batch, n_topics).
     tokenizer : `tokenizers.Tokenizer`, without truncation or padding.
     rule : how passages beyond the encoder's limit are windowed.
     prefix : put before every passage.
+    student : a session as the other, of a network distilled from it that costs `student_share` of
+        its time, in (0, 1); or None.
     n_threads : batches that are computed at a time, each by one core: cores that share a batch
         wait for one another at every operator.
     """
@@ -52,6 +61,8 @@ class OnnxScorer:
     prefix: str
     pad_token_id: int
     n_topics: int
+    student: Any = None
+    student_share: float = 0.0
     n_threads: int = 1
     kind: str = "onnx"
 
@@ -61,11 +72,11 @@ class OnnxScorer:
         encodings = self.tokenizer.encode_batch_fast(prefixed)
         return make_windows([encoding.ids for encoding in encodings], self.rule)
 
-    def run(self, batch_ids: Sequence[list[int]]) -> np.ndarray:
+    def run(self, batch_ids: Sequence[list[int]], session: Any = None) -> np.ndarray:
         """Return the logits of one batch of windows, shape (n_windows, n_topics), float32."""
         input_ids, mask = pad(batch_ids, pad_token_id=self.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": mask}
-        logits: np.ndarray = self.session.run(["logits"], inputs)[0]
+        logits: np.ndarray = (session or self.session).run(["logits"], inputs)[0]
         return logits
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
@@ -73,11 +84,35 @@ class OnnxScorer:
 
         Passages beyond the limit are windowed; see `pool_windows`.
         """
+        return self._score_windows(self.tokenize(texts), self.session)
+
+    def score_cascaded(self, texts: Sequence[str], settles: Settles) -> np.ndarray:
+        """Let the student read all passages, and the network those that this does not settle.
+
+        Returns
+        -------
+        The student's logits of passages that it settles, the network's of the others, shape
+        (n_passages, n_topics), float32.
+
+        Raises
+        ------
+        ModelError
+            If the model has no student.
+        """
+        if self.student is None:
+            raise ModelError(f"{self.model_dir}: no {STUDENT}: the model has no student")
         windows = self.tokenize(texts)
+        logits = self._score_windows(windows, self.student)
+        rest = np.flatnonzero(~settles(logits))
+        if len(rest):
+            logits[rest] = self._score_windows(select_passages(windows, rest), self.session)
+        return logits
+
+    def _score_windows(self, windows: Windows, session: Any) -> np.ndarray:
         logits = np.zeros((len(windows.input_ids), self.n_topics), dtype=np.float32)
 
         def fill(batch: np.ndarray) -> None:
-            logits[batch] = self.run([windows.input_ids[index] for index in batch])
+            logits[batch] = self.run([windows.input_ids[index] for index in batch], session)
 
         # the same batches however many threads: the last bits of a float depend on the padding
         batches = list(token_batches(windows.lengths, max_tokens=_MAX_TOKENS))
@@ -91,7 +126,8 @@ class OnnxScorer:
 
     def save(self, model_dir: Path) -> None:
         """Copy the model's files into a folder."""
-        for name in (MODEL, TOKENIZER, SETTINGS):
+        optional = () if self.student is None else (STUDENT, EMBEDDINGS)
+        for name in (MODEL, TOKENIZER, SETTINGS, *optional):
             shutil.copyfile(self.model_dir / name, model_dir / name)
 
     @classmethod
@@ -116,7 +152,13 @@ class OnnxScorer:
                 settings["max_length"], tuple(settings["head"]), tuple(settings["tail"])
             )
             tokenizer = Tokenizer.from_file(str(model_dir / TOKENIZER))
-            session = open_session(model_dir / MODEL)
+            student, share = None, float(settings.get("student_share", 0.0))
+            if share:
+                embeddings = (model_dir / EMBEDDINGS).read_bytes()
+                student = open_session(model_dir / STUDENT, embeddings)
+                session = open_session(model_dir / MODEL, embeddings)
+            else:
+                session = open_session(model_dir / MODEL)
         except ModelError:
             raise
         except Exception as error:  # onnxruntime and tokenizers raise their own kinds
@@ -136,6 +178,8 @@ class OnnxScorer:
             prefix=settings["prefix"],
             pad_token_id=settings["pad_token_id"],
             n_topics=len(codebook.names),
+            student=student,
+            student_share=share,
             n_threads=count_threads(threads),
         )
 
@@ -165,14 +209,19 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(model_path: Path) -> Any:
-    """Open a network for prediction on the CPU, one core a call."""
+def open_session(model_path: Path, rest: bytes = b"") -> Any:
+    """Open a network for prediction on the CPU, one core a call.
+
+    Parameters
+    ----------
+    rest : of the network, serialised. Protocol buffers put end to end are read as one message,
+        their parts merged (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(model_path), options, providers=["CPUExecutionProvider"]
-    )
+    source = model_path.read_bytes() + rest if rest else str(model_path)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

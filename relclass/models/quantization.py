@@ -2,20 +2,21 @@
 
 Every activation that enters a weight's product is quantised on a grid fixed at export. A grid
 taken from the batch at hand (dynamic quantisation) would make a passage's probabilities depend on
-its neighbours. One grid is too coarse for BERT's activations, a few channels of which are ten
-times as wide as the rest: what it misses is quantised again, by a finer one, and the two products
-are added. Integer products are several times as fast as float ones, so two of them still are.
+its neighbours. Where one grid is too coarse, even for balanced channels, what it misses is
+quantised again, by a finer one, and the two products are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from relclass.errors import MissingExtraError
+from relclass.calibration import sigmoid
+from relclass.errors import MissingExtraError, ModelError
 from relclass.models.blocks import BLOCK_SIZE, to_blocks
 
 try:
@@ -27,9 +28,9 @@ except ImportError as error:
 MICROSOFT = "com.microsoft"
 _OPSET = 21  # the first with 4-bit integers
 _IR_VERSION = 10
-_MARGIN = 1.25
 # 7 bits by 8: in 8 by 8, processors without VNNI overflow where two products are added in 16 bits
 _STEPS = 127
+_WIDEST = 127  # step of a weight
 _FINE_ZERO = 64
 _N_SAMPLED = 4096
 _DAMPING = 0.05
@@ -41,13 +42,17 @@ class Activation:
 
     Parameters
     ----------
-    low, high : what it spans; padding left out.
+    low, high : what each channel spans, shape (n_channels,); padding left out.
     sample : shape (n_tokens, n_channels), some tokens' values.
     """
 
-    low: float
-    high: float
+    low: np.ndarray
+    high: np.ndarray
     sample: np.ndarray
+
+    def divide(self, factors: np.ndarray) -> Activation:
+        """Return it with each channel divided by a factor above 0, shape (n_channels,)."""
+        return Activation(self.low / factors, self.high / factors, self.sample / factors)
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ class Grid:
 
 
 def make_grid(activation: Activation) -> Grid:
-    """Lay the steps over what an activation spans, with room for texts that go beyond it."""
-    low, high = _MARGIN * min(activation.low, 0.0), _MARGIN * max(activation.high, 0.0)
+    """Lay the steps over what an activation spans; the steps beyond are room for wider texts."""
+    low = min(float(np.min(activation.low)), 0.0)
+    high = max(float(np.max(activation.high)), 0.0)
     scale = max(high - low, 1e-6) / _STEPS
     return Grid(scale, round(-low / scale))
 
@@ -118,8 +124,8 @@ def measure_activations(
         probe.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    low = dict.fromkeys(names, 0.0)
-    high = dict.fromkeys(names, 0.0)
+    low: dict[str, np.ndarray] = {}
+    high: dict[str, np.ndarray] = {}
     n_sampled = max(1, _N_SAMPLED // len(batches))
     rng = np.random.default_rng(0)
     for batch in batches:
@@ -127,8 +133,8 @@ def measure_activations(
         for name, values in zip(names, session.run(names, dict(batch)), strict=True):
             tokens = values[is_text] if values.shape[:2] == is_text.shape else values
             tokens = tokens.reshape(-1, tokens.shape[-1])  # (n_tokens, n_channels)
-            low[name] = min(low[name], float(tokens.min()))
-            high[name] = max(high[name], float(tokens.max()))
+            low[name] = np.minimum(low.get(name, np.inf), tokens.min(axis=0))
+            high[name] = np.maximum(high.get(name, -np.inf), tokens.max(axis=0))
             found[name].append(tokens[rng.integers(0, len(tokens), n_sampled)])
     return {name: Activation(low[name], high[name], np.concatenate(found[name])) for name in names}
 
@@ -148,9 +154,9 @@ class Columns(NamedTuple):
 
 def quantize_columns(weights: np.ndarray) -> Columns:
     """Round each value of a matrix, shape (n_inputs, n_outputs), by itself."""
-    scales = np.abs(weights).max(axis=0) / 127
+    scales = np.abs(weights).max(axis=0) / _WIDEST
     scales = np.where(scales == 0, 1, scales).astype(np.float32)
-    return Columns(np.clip(np.rint(weights / scales), -127, 127).astype(np.int8), scales)
+    return Columns(np.clip(np.rint(weights / scales), -_WIDEST, _WIDEST).astype(np.int8), scales)
 
 
 def round_weights(sample: np.ndarray, weights: np.ndarray) -> Columns:
@@ -174,7 +180,7 @@ def round_weights(sample: np.ndarray, weights: np.ndarray) -> Columns:
     left = weights[order].astype(np.float32)
     integers = np.empty(weights.shape, dtype=np.int8)
     for row, channel in enumerate(order):
-        rounded = np.clip(np.rint(left[row] / scales), -127, 127)
+        rounded = np.clip(np.rint(left[row] / scales), -_WIDEST, _WIDEST)
         integers[channel] = rounded
         error = (left[row] - rounded * scales) / upper[row, row]
         left[row + 1 :] -= np.outer(upper[row, row + 1 :], error)
@@ -186,6 +192,7 @@ class _Rewriter:
     """Builds the int8 graph's nodes and constants."""
 
     activations: Mapping[str, Activation]
+    is_twice: bool
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     quantised: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
@@ -208,43 +215,91 @@ class _Rewriter:
         )
 
     def activation(self, name: str) -> list[tuple[str, str, str]]:
-        """Quantise an activation once, however many products it enters: coarse and fine."""
+        """Quantise an activation, once however many products it enters: coarse, perhaps fine."""
         if name not in self.quantised:
             grid = make_grid(self.activations[name])
             coarse = self.quantise(name, grid.scale, grid.zero_point)
+            self.quantised[name] = [coarse]
+            if not self.is_twice:
+                return self.quantised[name]
             back = self.add("DequantizeLinear", list(coarse), f"{name}_coarse")
             missed = self.add("Sub", [name, back], f"{name}_missed")
-            self.quantised[name] = [coarse, self.quantise(missed, grid.fine_scale, _FINE_ZERO)]
+            self.quantised[name].append(self.quantise(missed, grid.fine_scale, _FINE_ZERO))
         return self.quantised[name]
 
-    def product(self, node: Any, weights: np.ndarray) -> None:
-        source, output = node.input[0], node.output[0]
+    def product(self, node: Any, weights: np.ndarray, *, bias: str, output: str) -> None:
+        source = node.input[0]
         integers, scales = round_weights(self.activations[source].sample, weights)
         of_weights = self.constant(f"{output}_weights_int8", integers)
         of_scales = self.constant(f"{output}_weights_scale", scales)
-        parts = [
-            self.add(
-                "MatMulIntegerToFloat",
-                [values, of_weights, scale, of_scales, zero],
-                f"{output}_{number}",
-                MICROSOFT,
-            )
-            for number, (values, scale, zero) in enumerate(self.activation(source))
-        ]
-        self.add("Add", parts, output)
+        grids = self.activation(source)
+        names = [output] if len(grids) == 1 else [f"{output}_{n}" for n in range(len(grids))]
+        for number, ((values, scale, zero), name) in enumerate(zip(grids, names, strict=True)):
+            inputs = [values, of_weights, scale, of_scales, zero]
+            inputs += ["", bias] if bias and number == 0 else []
+            self.add("MatMulIntegerToFloat", inputs, name, MICROSOFT)
+        if len(grids) > 1:
+            self.add("Add", names, output)
 
 
-def quantize_products(model: Any, activations: Mapping[str, Activation]) -> Any:
-    """Return the graph with each product by a constant matrix computed in int8."""
+def quantize_products(
+    model: Any, activations: Mapping[str, Activation], *, is_twice: bool = True
+) -> Any:
+    """Return the graph with each product by a constant matrix computed in int8.
+
+    A bias that is added to a product and to nothing else goes into it.
+
+    Parameters
+    ----------
+    is_twice : what the first grid of an activation misses is quantised by a second.
+    """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    weighted = {node.output[0] for node in weighted_nodes(model)}
-    rewriter = _Rewriter(activations)
+    weighted = {node.output[0]: node for node in weighted_nodes(model)}
+    sums = _biased(model, weighted)
+    rewriter = _Rewriter(activations, is_twice)
     for node in model.graph.node:
         if node.output[0] in weighted:
-            rewriter.product(node, numpy_helper.to_array(constants[node.input[1]]))
-        else:
+            bias, output = sums.get(node.output[0], ("", node.output[0]))
+            weights = numpy_helper.to_array(constants[node.input[1]])
+            rewriter.product(node, weights, bias=bias, output=output)
+        elif node.output[0] not in {output for _, output in sums.values()}:
             rewriter.nodes.append(node)
     return _rebuilt(model, rewriter.nodes, list(rewriter.constants.values()))
+
+
+def off_by(model: Any, other: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> float:
+    """Return the greatest difference of a probability between two graphs on some batches."""
+    difference = _probabilities(model, batches) - _probabilities(other, batches)
+    return float(np.abs(difference).max())
+
+
+def _probabilities(model: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    logits = [session.run(["logits"], dict(batch))[0] for batch in batches]
+    return sigmoid(np.concatenate(logits))
+
+
+def _biased(model: Any, weighted: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Find the products to which a constant vector is added, and nothing else is done.
+
+    Returns
+    -------
+    Name of the product to the names of the vector and of the sum.
+    """
+    vectors = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 1}
+    n_read = Counter(name for node in model.graph.node for name in node.input)
+    sums = {}
+    for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
+        for product, vector in (tuple(node.input), tuple(node.input)[::-1]):
+            if product in weighted and n_read[product] == 1 and vector in vectors:
+                sums[product] = vector, node.output[0]
+    return sums
 
 
 def split_norms(model: Any) -> Any:
@@ -261,7 +316,9 @@ def split_norms(model: Any) -> Any:
             continue
         values, skipped, gamma, beta, *bias = node.input
         if bias:
-            product = producers[producers[values].input[0]]  # the coarse part of a sum of two
+            product = producers[values]
+            if product.op_type == "Add":  # of the coarse product and the fine one
+                product = producers[product.input[0]]
             product.input.extend([""] * (6 - len(product.input)) + bias)
         total = f"{node.output[0]}_sum"
         epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
@@ -347,6 +404,37 @@ def _int8_rows(name: str, matrix: np.ndarray) -> tuple[list[Any], list[Any], Gat
         ]
 
     return [], [quants, by_row], gather
+
+
+def share_embeddings(models: Sequence[Any], name: str) -> Any:
+    """Take the packed embeddings, which are the same in all graphs, out of each of them.
+
+    Parameters
+    ----------
+    name : of the matrix that `pack_embeddings` packed.
+
+    Returns
+    -------
+    What was taken out: serialised and put behind a serialised graph it makes it whole again.
+
+    Raises
+    ------
+    ModelError
+        If the embeddings are not the same.
+    """
+    taken = [[t for t in model.graph.initializer if t.name.startswith(name)] for model in models]
+    serialised = {tuple(t.SerializeToString() for t in tensors) for tensors in taken}
+    if len(serialised) > 1:
+        raise ModelError(
+            "a network and its student have different word embeddings: both must be trained from "
+            "one encoder with model.freeze: embeddings"
+        )
+    for model, tensors in zip(models, taken, strict=True):
+        for tensor in tensors:
+            model.graph.initializer.remove(tensor)
+    shared = onnx.ModelProto()
+    shared.graph.initializer.extend(taken[0])
+    return shared
 
 
 def _rebuilt(model: Any, nodes: list[Any], constants: list[Any]) -> Any:

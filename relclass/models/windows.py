@@ -87,6 +87,20 @@ def make_windows(ids: Sequence[list[int]], rule: WindowRule) -> Windows:
     return Windows(windows, np.array(passage, dtype=np.int64), len(ids))
 
 
+def select_passages(windows: Windows, rows: np.ndarray) -> Windows:
+    """Return the windows of some passages, which are numbered anew in the order of `rows`.
+
+    Parameters
+    ----------
+    rows : passages to keep, ascending, shape (n_kept,).
+    """
+    places = np.full(windows.n_passages, -1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    kept = np.flatnonzero(places[windows.passage] >= 0)
+    ids = [windows.input_ids[index] for index in kept]
+    return Windows(ids, places[windows.passage[kept]], len(rows))
+
+
 def pool_windows(logits: np.ndarray, passage: np.ndarray, n_passages: int) -> np.ndarray:
     """Give each passage, for each topic, the highest logit of its windows.
 
