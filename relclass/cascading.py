@@ -119,21 +119,22 @@ def _safe_widths(
     parts: Sequence[_Part], student_widths: Sequence[float], max_loss: float
 ) -> list[tuple[float, float]]:
     """List pairs of widths that lose no more than allowed, as do all pairs of narrower ones."""
-    safe: list[tuple[float, float]] = []
-    for width in sorted(WIDTHS):
-        for student_width in sorted(student_widths):
-            narrower = [
-                (one, other)
-                for one in WIDTHS
-                for other in student_widths
-                if one <= width
-                and other <= student_width
-                and (one, other) != (width, student_width)
-            ]
-            loss = max(part.best - part.reached(width, student_width) for part in parts)
-            if loss <= max_loss and set(narrower) <= set(safe):
-                safe.append((width, student_width))
-    return safe
+    losses = {
+        (width, student_width): max(
+            part.best - part.reached(width, student_width) for part in parts
+        )
+        for width in sorted(WIDTHS)
+        for student_width in sorted(student_widths)
+    }
+    return [
+        (width, student_width)
+        for width, student_width in losses
+        if all(
+            loss <= max_loss
+            for (other, other_student), loss in losses.items()
+            if other <= width and other_student <= student_width
+        )
+    ]
 
 
 @dataclass(frozen=True)

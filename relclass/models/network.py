@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from relclass.config import LoraSettings, TransformerSettings
@@ -337,8 +337,12 @@ def _keep_layers(network: Network, n_kept: int) -> None:
     if n_kept > len(layers):
         raise ConfigError(f"model.layers is {n_kept} but the encoder has {len(layers)}")
     kept = [(place + 1) * len(layers) // n_kept - 1 for place in range(n_kept)]
-    network.encoder.encoder.layer = nn.ModuleList(layers[number] for number in kept)
-    network.encoder.config.num_hidden_layers = n_kept
+    _set_layers(network, [layers[number] for number in kept])
+
+
+def _set_layers(network: Network, layers: Sequence[nn.Module]) -> None:
+    network.encoder.encoder.layer = nn.ModuleList(layers)
+    network.encoder.config.num_hidden_layers = len(layers)
 
 
 def _replace_activations(network: Network, activation: str) -> None:
@@ -363,9 +367,7 @@ def _check_exits(settings: TransformerSettings, config: Any) -> None:
 
 def keep_until_exit(network: PooledNetwork) -> None:
     """Cut a network down to the layers before its first exit, whose head becomes its own."""
-    n_kept = network.exits[0]
-    network.encoder.encoder.layer = network.encoder.encoder.layer[:n_kept]
-    network.encoder.config.num_hidden_layers = n_kept
+    _set_layers(network, network.encoder.encoder.layer[: network.exits[0]])
     network.head = network.exit_heads[0]
     network.exits, network.exit_heads = (), nn.ModuleList()
 

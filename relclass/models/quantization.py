@@ -254,15 +254,16 @@ def quantize_products(
     is_twice : what the first grid of an activation misses is quantised by a second.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    weighted = {node.output[0]: node for node in weighted_nodes(model)}
+    weighted = {node.output[0] for node in weighted_nodes(model)}
     sums = _biased(model, weighted)
+    taken_up = {output for _, output in sums.values()}
     rewriter = _Rewriter(activations, is_twice)
     for node in model.graph.node:
         if node.output[0] in weighted:
             bias, output = sums.get(node.output[0], ("", node.output[0]))
             weights = numpy_helper.to_array(constants[node.input[1]])
             rewriter.product(node, weights, bias=bias, output=output)
-        elif node.output[0] not in {output for _, output in sums.values()}:
+        elif node.output[0] not in taken_up:
             rewriter.nodes.append(node)
     return _rebuilt(model, rewriter.nodes, list(rewriter.constants.values()))
 
