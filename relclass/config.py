@@ -110,13 +110,16 @@ class TransformerSettings(Settings):
     """A pretrained encoder with a multi-label head, and how it is fine-tuned.
 
     A student for distillation is a fine-tuned checkpoint with fewer `layers` (Sanh et al. 2019,
-    https://arxiv.org/abs/1910.01108); with `exits`, shorter ones come of the same run (Schwartz et
-    al. 2020, https://arxiv.org/abs/2004.07453).
+    https://arxiv.org/abs/1910.01108) or fewer tokens (`halve_after`; Dai et al. 2020,
+    https://arxiv.org/abs/2006.03236); at `exits` it can stop early (Schwartz et al. 2020,
+    https://arxiv.org/abs/2004.07453).
     """
 
     kind: Literal["transformer"] = "transformer"
     encoder: str = "bundled"
     """"bundled", a directory, or a hub name such as HooshvareLab/bert-fa-zwnj-base."""
+    keep_head: bool = False
+    """Begin with the head of `encoder`, a model folder of ours with the same topics."""
     layers: int | None = Field(default=None, ge=1)
     """Keep so many of the encoder's layers, evenly spread and the last among them; None all."""
     activation: Literal["relu"] | None = None
@@ -124,6 +127,9 @@ class TransformerSettings(Settings):
     exits: tuple[int, ...] = ()
     """Layers after which a further head reads the passage; ascending, below the number of layers.
     The layers before the first, with its head, can ship as a student by themselves."""
+    halve_after: tuple[int, ...] = ()
+    """Layers after which each two neighbouring tokens become one, their mean; ascending, below the
+    number of layers. All layers above cost half."""
     exit_weight: float = Field(default=0.3, gt=0)
     """Weight in the loss of each of these heads beside the last one."""
     pooling: Literal["mean", "cls", "native"] = "mean"

@@ -8,7 +8,7 @@ from batch_stubs import SENTENCES, TOPICS, save_lexicon_model
 from tiny_encoders import write_tiny_encoder
 
 from relclass.benchmark.growth import measure_growth, write_articles
-from relclass.benchmark.limit import measure_limit, ops_per_token, weight_sizes
+from relclass.benchmark.limit import count_operations, measure_limit, ops_per_token, weight_sizes
 from relclass.benchmark.measure import Labelled, Measurement, Task, run_alone
 from relclass.benchmark.suite import (
     PIPELINE,
@@ -74,14 +74,22 @@ def test_operations_are_counted_from_the_networks_weights(tmp_path):
             onnx.helper.make_node("MatMulInteger", ["z", "second"], ["out"]),
         ],
         "g",
-        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UINT8, [None, 8]) for n in "xz"],
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [None, width])
+            for name, width in (("x", 8), ("z", 16))
+        ],
         [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.INT32, [None, 4])],
         [onnx.numpy_helper.from_array(w, n) for w, n in zip(weights, names, strict=True)],
     )
-    onnx.save(onnx.helper.make_model(graph), str(tmp_path / "model.onnx"))
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, str(tmp_path / "model.onnx"))
     sizes = weight_sizes(tmp_path / "model.onnx")
     assert sizes == [(8, 16), (16, 4)]
     assert ops_per_token(sizes) == 2 * (8 * 16 + 16 * 4)
+    batch = {"x": np.ones((3, 8), np.uint8), "z": np.ones((5, 16), np.uint8)}
+    counted = count_operations(tmp_path / "model.onnx", [batch, batch])
+    assert counted == 2 * 2 * (3 * 8 * 16 + 5 * 16 * 4)
 
 
 def test_the_limit_is_a_rate_of_operations():

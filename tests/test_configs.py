@@ -44,6 +44,8 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
         }
         if config.model.layers is not None:  # a tiny encoder has two
             small |= {"layers": 2, "exits": (1,)}
+        if config.model.halve_after:
+            small |= {"halve_after": (1,), "exits": (1,), "keep_head": False}
         changes["model"] = config.model.model_copy(update=small)
     classifier = train(
         config.model_copy(update=changes),

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from tiny_encoders import SENTENCES, TOPICS
 
-from relclass.config import LoraSettings, TransformerSettings
+from relclass.calibration import Calibration
+from relclass.codebook import Codebook, Topic
+from relclass.config import AS_READ, LoraSettings, TransformerSettings
 from relclass.errors import ConfigError
 from relclass.examples import Examples
 from relclass.models import finetuning
+from relclass.models.base import Classifier
 from relclass.models.finetuning import (
     FineTuning,
     LengthSampler,
@@ -21,6 +24,7 @@ from relclass.models.finetuning import (
     resolve_device,
     topic_loss,
 )
+from relclass.models.store import save_model
 from relclass.run_folder import RunOptions
 
 TEXTS = [*SENTENCES * 2, " ".join(SENTENCES)]
@@ -106,6 +110,7 @@ sys.path.insert(0, sys.argv[3])
 import torch; torch.set_num_threads(1)
 import test_finetuning as t
 from relclass.models import finetuning
+from relclass.models.base import Classifier
 step = finetuning._TopicTrainer.training_step
 def slow(self, *arguments):
     print("step", self.state.global_step, flush=True)
@@ -272,3 +277,37 @@ def test_every_exit_learns_too(tiny_encoder, tmp_path):
         right.append([logits.amax(0).argmax().item() for logits in (early, last)])
     expected = examples.y_true[:n].argmax(1)
     assert np.array_equal(np.array(right), np.stack([expected, expected], axis=1))
+
+
+@pytest.fixture
+def taught(tiny_encoder, tmp_path):
+    """Give a model folder with a fitted head, and its scorer."""
+    settings = {"epochs": 20, "head_learning_rate": 3e-2}
+    scorer = fit(tiny_encoder("bert"), tmp_path / "work", **settings)
+    topics = tuple(Topic(name=name, definition=name) for name in TOPICS)
+    classifier = Classifier(
+        name="taught",
+        codebook=Codebook(version="1", topics=topics),
+        scorer=scorer,
+        normalize=AS_READ,
+        calibration=Calibration("none"),
+        thresholds=np.full(len(TOPICS), 0.5),
+    )
+    save_model(classifier, tmp_path / "taught")
+    return tmp_path / "taught", scorer
+
+
+def test_a_head_that_is_kept_goes_on_from_where_it_was(taught, tmp_path):
+    folder, scorer = taught
+    still = {"learning_rate": 1e-12, "head_learning_rate": 1e-12, "epochs": 1}
+    kept = fit(folder, tmp_path / "kept", keep_head=True, **still)
+    np.testing.assert_allclose(kept.score(TEXTS), scorer.score(TEXTS), atol=1e-4)
+    new = fit(folder, tmp_path / "new", **still)
+    assert np.abs(new.score(TEXTS) - scorer.score(TEXTS)).max() > 0.1
+
+
+def test_a_head_that_is_not_there_cannot_be_kept(taught, tiny_encoder, tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.keep_head: .* leave keep_head out"):
+        fit(tiny_encoder("bert"), tmp_path / "a", keep_head=True)
+    with pytest.raises(ConfigError, match="has no head for the topics"):
+        fit(taught[0], tmp_path / "b", keep_head=True, pooling="native")

@@ -233,3 +233,14 @@ def test_a_student_of_other_windows_is_refused(tiny_encoder, tmp_path):
     )
     with pytest.raises(ModelError, match="must read the same windows"):
         export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS, student=student)
+
+
+def test_a_network_that_halves_its_tokens_is_fused_and_near_torch(tiny_encoder, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    scorer = make_scorer(tiny_encoder("bert"), halve_after=(1,))
+    export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert kinds.count("MultiHeadAttention") == 2
+    small = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
+    difference = probabilities(small.score(TEXTS)) - probabilities(scorer.score(TEXTS))
+    assert np.abs(difference).max() < 0.05

@@ -10,6 +10,7 @@ from relclass.errors import ConfigError, ModelError
 from relclass.models.network import (
     build_network,
     choose_attention,
+    halve,
     keep_until_exit,
     merge_adapters,
     parameter_groups,
@@ -242,8 +243,9 @@ def test_an_exit_reads_the_states_of_its_layer(tiny_encoder, tmp_path):
     [
         ({"layers": 3}, "model.layers is 3 but the encoder has 2"),
         ({"exits": (2,)}, "expected ascending layers from 1 to 1"),
+        ({"halve_after": (2,)}, "model.halve_after is .2.: expected ascending layers"),
         ({"exits": (1, 1)}, "expected ascending layers from 1 to 1"),
-        ({"exits": (1,), "pooling": "native"}, "a native head has none"),
+        ({"exits": (1,), "pooling": "native"}, "neither a native head nor adapters"),
     ],
 )
 def test_layers_and_exits_that_are_not_there_are_refused(tiny_encoder, settings, message):
@@ -251,10 +253,38 @@ def test_layers_and_exits_that_are_not_there_are_refused(tiny_encoder, settings,
         make_scorer(tiny_encoder("bert"), **settings)
 
 
+@pytest.mark.parametrize("seq_len", [1, 6, 7])
+def test_halving_averages_neighbours_and_never_padding(seq_len):
+    import torch
+
+    states = torch.arange(2.0 * seq_len * 3).reshape(2, seq_len, 3)
+    mask = torch.ones(2, seq_len, dtype=torch.int64)
+    mask[1, (seq_len + 1) // 2 :] = 0
+    halved, left = halve(states, mask)
+    assert halved.shape == (2, -(-seq_len // 2), 3)
+    for row, values, n_left in zip(range(2), halved, left.sum(1), strict=True):
+        text = states[row, : mask[row].sum()]
+        expected = torch.stack([pair.mean(0) for pair in text.split(2)])
+        assert torch.allclose(values[:n_left], expected)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
+def test_a_halved_passage_does_not_depend_on_its_padding(tiny_encoder, tmp_path, architecture):
+    scorer = make_scorer(tiny_encoder(architecture), exits=(1,), halve_after=(1,))
+    assert not np.allclose(
+        scorer.score(TEXTS), make_scorer(tiny_encoder(architecture)).score(TEXTS)
+    )
+    alone = np.concatenate([scorer.score([text]) for text in TEXTS])
+    assert np.allclose(scorer.score(TEXTS), alone, atol=1e-4)
+    scorer.save(tmp_path)
+    again = TransformerScorer.load(tmp_path, CODEBOOK)
+    assert np.array_equal(again.score(TEXTS), scorer.score(TEXTS))
+
+
 def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
     import torch
 
-    scorer = make_scorer(tiny_encoder("bert"), exits=(1,))
+    scorer = make_scorer(tiny_encoder("bert"), exits=(1,), halve_after=(1,))
     ids = torch.tensor(scorer.tokenize(["خط لوله"]).input_ids)
     mask = torch.ones_like(ids)
     with torch.inference_mode():
@@ -262,3 +292,4 @@ def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
         keep_until_exit(scorer.network)
         assert torch.allclose(scorer.network(ids, mask), early, atol=1e-6)
     assert scorer.network.encoder.config.num_hidden_layers == 1
+    assert scorer.network.halve_after == ()

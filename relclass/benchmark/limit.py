@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,46 @@ def weight_sizes(model_path: Path) -> list[tuple[int, int]]:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "train") from error
-    graph = onnx.load(str(model_path)).graph
+    return [size for _, size in _products(onnx.load(str(model_path)).graph)]
+
+
+def _products(graph: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the output's name and the weight's size of each product by a weight."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    sizes = []
     for node in graph.node:
         place = _PRODUCTS.get(node.op_type)
         if place is None or place >= len(node.input):
             continue
         shape = shapes.get(node.input[place], ())
         if len(shape) == 2 and min(shape) > 1:
-            sizes.append((int(shape[0]), int(shape[1])))
-    return sizes
+            yield node.output[0], (int(shape[0]), int(shape[1]))
+
+
+def count_operations(model_path: Path, batches: Sequence[Mapping[str, np.ndarray]]) -> int:
+    """Count the operations that reading some batches takes: not all layers read all tokens.
+
+    Parameters
+    ----------
+    batches : what enters the network, by name.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(str(model_path))
+    products = dict(_products(model.graph))
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in products)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = list(products)
+    return sum(
+        2 * product.size * products[name][0]
+        for batch in batches
+        for name, product in zip(names, session.run(names, dict(batch)), strict=True)
+    )
 
 
 def ops_per_token(sizes: Sequence[tuple[int, int]]) -> int:

@@ -7,19 +7,21 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-import numpy as np
-
-from relclass.benchmark.limit import measure_limit, ops_per_token, weight_sizes
+from relclass.benchmark.limit import count_operations, measure_limit, weight_sizes
 from relclass.benchmark.measure import Labelled, Measurement, Task, run_alone
 from relclass.benchmark.peers import write_random_head
 from relclass.errors import MissingExtraError
+from relclass.models.onnx import MODEL, OnnxScorer
 from relclass.models.store import find_model
+from relclass.models.windows import pad
 
 logger = logging.getLogger(__name__)
 
 PIPELINE = "pipeline, batch 1"
 """What the ratio is taken against: transformers as it comes."""
+_N_COUNTED = 32  # passages whose operations are counted
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,22 @@ def share_of_limit(model: str, result: Measurement, setup: Setup) -> Share | Non
     from relclass.loading import load_classifier
 
     path = find_model(model)
-    if not (path / "model.onnx").is_file():
+    if not (path / MODEL).is_file():
         return None
-    scorer = load_classifier(model, device="cpu").scorer
-    lengths: np.ndarray = scorer.tokenize(setup.test.texts).lengths  # type: ignore[attr-defined]
-    sizes = weight_sizes(path / "model.onnx")
-    limit = measure_limit(sizes, n_threads=setup.n_threads)
-    ops = ops_per_token(sizes) * float(lengths.sum()) / len(setup.test.texts)
+    scorer = cast(OnnxScorer, load_classifier(model, device="cpu").scorer)
+    limit = measure_limit(weight_sizes(path / MODEL), n_threads=setup.n_threads)
+    texts = setup.test.texts[:: max(1, len(setup.test.texts) // _N_COUNTED)]
+    ops = _count(scorer, texts) / len(texts)
     return Share(limit, ops, limit / ops, result.passages_per_s * ops / limit)
+
+
+def _count(scorer: OnnxScorer, texts: Sequence[str]) -> int:
+    """Count the operations that a network reads some passages with, one by one."""
+    batches = []
+    for window in scorer.tokenize(texts).input_ids:
+        ids, mask = pad([window], pad_token_id=scorer.pad_token_id)
+        batches.append({"input_ids": ids, "attention_mask": mask})
+    return count_operations(scorer.model_dir / MODEL, batches)
 
 
 def sample(passages: Labelled, n: int) -> Labelled:

@@ -22,6 +22,7 @@ from relclass.models.network import (
     build_network,
     merge_adapters,
     parameter_groups,
+    take_head,
 )
 from relclass.models.transformer import TransformerScorer
 from relclass.models.windows import pad
@@ -95,6 +96,8 @@ def _finetune(
     network, tokenizer = build_network(settings, task.topics, device=device)
     set_seed(task.seed)
     network.set_priors(_prior_logits(task.train))
+    if settings.keep_head:
+        take_head(network, settings, task.topics)
     scorer = TransformerScorer.wrap(network, tokenizer, settings)
     trainer = _TopicTrainer(
         scorer=scorer,

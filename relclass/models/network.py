@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from relclass.config import LoraSettings, TransformerSettings
-from relclass.errors import ConfigError, MissingExtraError
+from relclass.errors import ConfigError, MissingExtraError, ModelError
 from relclass.models.encoders import check_vocabulary, explain_load_error, find_encoder
 
 try:
@@ -34,11 +34,13 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         n_topics: int,
         head_dropout: float,
         exits: tuple[int, ...] = (),
+        halve_after: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.exits = exits
+        self.halve_after = halve_after
         self.dropout = nn.Dropout(head_dropout)
         self.head = _new_head(encoder.config.hidden_size, n_topics)
         self.exit_heads = nn.ModuleList(
@@ -54,17 +56,50 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         ----------
         with_exits : the logits of every head, the exits' first: (n_heads, batch, n_topics).
         """
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=with_exits
-        )
-        logits = self.read(self.head, hidden.last_hidden_state, attention_mask)
-        if not with_exits:
-            return logits
-        early = [
-            self.read(head, hidden.hidden_states[layer], attention_mask)
-            for layer, head in zip(self.exits, self.exit_heads, strict=True)
-        ]
-        return torch.stack([*early, logits])
+        if not self.exits and not self.halve_after:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            logits = self.read(self.head, hidden.last_hidden_state, attention_mask)
+            return logits.unsqueeze(0) if with_exits else logits
+        states = self.encoder.embeddings(input_ids=input_ids)
+        early, states, mask = self.read_layers(states, attention_mask, range(self.n_layers))
+        logits = self.read(self.head, states, mask)
+        return torch.stack([*early, logits]) if with_exits else logits
+
+    @property
+    def n_layers(self) -> int:
+        """The encoder's layers."""
+        return int(self.encoder.config.num_hidden_layers)
+
+    def read_layers(
+        self, states: Tensor, mask: Tensor, layers: range
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Run some of the encoder's layers, halving the passages where that is due.
+
+        Parameters
+        ----------
+        states : what enters the first of them, shape (batch, seq_len, hidden).
+        mask : 1 at tokens, 0 at padding, shape (batch, seq_len).
+
+        Returns
+        -------
+        The logits of the exits among them; the states and the mask that the next layer takes.
+        """
+        from transformers.masking_utils import create_bidirectional_mask
+
+        logits, seen = [], None
+        for number in layers:
+            if seen is None:  # by all layers that read the same tokens
+                seen = create_bidirectional_mask(
+                    config=self.encoder.config, inputs_embeds=states, attention_mask=mask
+                )
+            states = self.encoder.encoder.layer[number](states, seen)
+            if number + 1 in self.exits:
+                head = self.exit_heads[self.exits.index(number + 1)]
+                logits.append(self.read(head, states, mask))
+            if number + 1 in self.halve_after:
+                states, mask = halve(states, mask)
+                seen = None
+        return logits, states, mask
 
     def read(self, head: nn.Module, states: Tensor, attention_mask: Tensor) -> Tensor:
         """Return a head's logits, shape (batch, n_topics), float32.
@@ -109,6 +144,28 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             for head in (self.head, *self.exit_heads):
                 head.bias.copy_(prior_logits)
+
+
+def halve(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Average each two neighbouring tokens; padding counts for nothing.
+
+    So does the Funnel-Transformer (Dai et al. 2020, https://arxiv.org/abs/2006.03236).
+
+    Parameters
+    ----------
+    states : shape (batch, seq_len, hidden).
+    mask : 1 at tokens, 0 at the padding after them, shape (batch, seq_len).
+
+    Returns
+    -------
+    Shapes (batch, ceil(seq_len / 2), hidden) and (batch, ceil(seq_len / 2)).
+    """
+    of_first = mask[:, ::2]  # (batch, half)
+    of_second = nn.functional.pad(mask, (0, 1))[:, 1::2]  # (batch, half)
+    left, right = (part.unsqueeze(-1).to(states.dtype) for part in (of_first, of_second))
+    second = nn.functional.pad(states, (0, 0, 0, 1))[:, 1::2]
+    mean = (states[:, ::2] * left + second * right) / (left + right).clamp(min=1)
+    return mean, of_first
 
 
 def _new_head(hidden_size: int, n_topics: int) -> nn.Linear:
@@ -180,7 +237,7 @@ def build_network(
         _keep_layers(network, settings.layers)
     if settings.activation is not None:
         _replace_activations(network, settings.activation)
-    _check_exits(settings, config)
+    _check_places(settings, network)
     if settings.lora is not None:
         network.replace_encoder(_add_adapters(network.encoder, settings.lora))
     _freeze(network, settings.freeze)
@@ -260,6 +317,7 @@ def load_network(
         n_topics=len(topics),
         head_dropout=settings.head_dropout,
         exits=settings.exits,
+        halve_after=settings.halve_after,
     )
 
 
@@ -353,23 +411,60 @@ def _replace_activations(network: Network, activation: str) -> None:
     network.encoder.config.hidden_act = activation
 
 
-def _check_exits(settings: TransformerSettings, config: Any) -> None:
-    exits, n_layers = settings.exits, config.num_hidden_layers
-    if not exits:
-        return
-    if settings.pooling == "native":
-        raise ConfigError("model.exits: a native head has none; set model.pooling to mean or cls")
-    if list(exits) != sorted(set(exits)) or not 1 <= exits[0] <= exits[-1] < n_layers:
+def _check_places(settings: TransformerSettings, network: Network) -> None:
+    """Refuse exits and halvings where there is no such layer, or no way to get at it."""
+    n_layers = network.encoder.config.num_hidden_layers
+    for key in ("exits", "halve_after"):
+        places = getattr(settings, key)
+        if not places:
+            continue
+        _layers(network, key)
+        if settings.pooling == "native" or settings.lora is not None:
+            raise ConfigError(
+                f"model.{key}: neither a native head nor adapters go with it; set model.pooling "
+                "to mean or cls and leave model.lora out"
+            )
+        if list(places) != sorted(set(places)) or not 1 <= places[0] <= places[-1] < n_layers:
+            raise ConfigError(
+                f"model.{key} is {list(places)}: expected ascending layers from 1 to {n_layers - 1}"
+            )
+
+
+def take_head(network: Network, settings: TransformerSettings, topics: tuple[str, ...]) -> None:
+    """Give a network the head of the model folder that its encoder came from.
+
+    Those of early exits too, if both have the same exits.
+
+    Raises
+    ------
+    ConfigError
+        If the encoder is no model folder with such a head, of the same topics.
+    """
+    from relclass.models.store import load_model
+
+    try:
+        theirs = load_model(settings.encoder)
+        scorer: Any = theirs.scorer
+        if theirs.topics != topics:
+            raise ModelError(f"its topics are {list(theirs.topics)}")
+        if scorer.settings.exits == settings.exits:
+            network.load_heads(scorer.network.heads_state())
+        else:
+            network.head.load_state_dict(scorer.network.head.state_dict())
+    except (ModelError, AttributeError, RuntimeError) as error:
         raise ConfigError(
-            f"model.exits is {list(exits)}: expected ascending layers from 1 to {n_layers - 1}"
-        )
+            f"model.keep_head: {settings.encoder} has no head for the topics {list(topics)}: "
+            f"{error}; leave keep_head out to begin with a new one"
+        ) from error
 
 
 def keep_until_exit(network: PooledNetwork) -> None:
     """Cut a network down to the layers before its first exit, whose head becomes its own."""
-    _set_layers(network, network.encoder.encoder.layer[: network.exits[0]])
+    place = network.exits[0]
+    _set_layers(network, network.encoder.encoder.layer[:place])
     network.head = network.exit_heads[0]
     network.exits, network.exit_heads = (), nn.ModuleList()
+    network.halve_after = tuple(layer for layer in network.halve_after if layer < place)
 
 
 def _add_adapters(encoder: Any, lora: LoraSettings) -> Any:

@@ -107,7 +107,8 @@ def measure_activations(
 
     Parameters
     ----------
-    batches : input_ids and attention_mask, each shape (batch, seq_len), int64.
+    batches : input_ids and attention_mask, each shape (batch, seq_len), int64. An activation of
+        half as many tokens is of neighbours' means.
 
     Returns
     -------
@@ -129,8 +130,10 @@ def measure_activations(
     n_sampled = max(1, _N_SAMPLED // len(batches))
     rng = np.random.default_rng(0)
     for batch in batches:
-        is_text = batch["attention_mask"].astype(bool)  # (batch, seq_len)
         for name, values in zip(names, session.run(names, dict(batch)), strict=True):
+            is_text = batch["attention_mask"].astype(bool)  # (batch, seq_len)
+            while values.ndim == 3 and is_text.shape[1] > values.shape[1]:
+                is_text = is_text[:, ::2]
             tokens = values[is_text] if values.shape[:2] == is_text.shape else values
             tokens = tokens.reshape(-1, tokens.shape[-1])  # (n_tokens, n_channels)
             low[name] = np.minimum(low.get(name, np.inf), tokens.min(axis=0))
