@@ -13,11 +13,13 @@ from relclass.benchmark.measure import Labelled, Measurement, Task, run_alone
 from relclass.benchmark.suite import (
     PIPELINE,
     Setup,
+    _count,
     ratio_vs_pipeline,
     run_suite,
     sample,
     to_markdown,
 )
+from relclass.models.store import load_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,6 +92,17 @@ def test_operations_are_counted_from_the_networks_weights(tmp_path):
     batch = {"x": np.ones((3, 8), np.uint8), "z": np.ones((5, 16), np.uint8)}
     counted = count_operations(tmp_path / "model.onnx", [batch, batch])
     assert counted == 2 * 2 * (3 * 8 * 16 + 5 * 16 * 4)
+
+
+def test_a_shipped_encoders_operations_grow_with_the_tokens():
+    pytest.importorskip("onnx")
+    scorer = load_model("encoder").scorer
+    sizes = weight_sizes(scorer.model_dir / "model.onnx")
+    texts = ["گاز", "خط لوله گاز از ایران به جمهوری آذربایجان می‌رود."]
+    tokens = [len(ids) for ids in scorer.tokenize(texts).input_ids]
+    for text, n_tokens in zip(texts, tokens, strict=True):
+        # the head alone reads a passage once
+        assert 0.99 < _count(scorer, [text]) / (n_tokens * ops_per_token(sizes)) <= 1
 
 
 def test_the_limit_is_a_rate_of_operations():

@@ -47,17 +47,20 @@ def _products(graph: Any) -> Iterator[tuple[str, tuple[int, int]]]:
             yield node.output[0], (int(shape[0]), int(shape[1]))
 
 
-def count_operations(model_path: Path, batches: Sequence[Mapping[str, np.ndarray]]) -> int:
+def count_operations(
+    model_path: Path, batches: Sequence[Mapping[str, np.ndarray]], *, rest: bytes = b""
+) -> int:
     """Count the operations that reading some batches takes: not all layers read all tokens.
 
     Parameters
     ----------
     batches : what enters the network, by name.
+    rest : of the network, see `relclass.models.onnx.open_session`.
     """
     import onnx
     import onnxruntime
 
-    model = onnx.load(str(model_path))
+    model = onnx.load_from_string(model_path.read_bytes() + rest)
     products = dict(_products(model.graph))
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in products)

@@ -13,7 +13,7 @@ from relclass.benchmark.limit import count_operations, measure_limit, weight_siz
 from relclass.benchmark.measure import Labelled, Measurement, Task, run_alone
 from relclass.benchmark.peers import write_random_head
 from relclass.errors import MissingExtraError
-from relclass.models.onnx import MODEL, OnnxScorer
+from relclass.models.onnx import EMBEDDINGS, MODEL, OnnxScorer
 from relclass.models.store import find_model
 from relclass.models.windows import pad
 
@@ -116,7 +116,9 @@ def _count(scorer: OnnxScorer, texts: Sequence[str]) -> int:
     for window in scorer.tokenize(texts).input_ids:
         ids, mask = pad([window], pad_token_id=scorer.pad_token_id)
         batches.append({"input_ids": ids, "attention_mask": mask})
-    return count_operations(scorer.model_dir / MODEL, batches)
+    shared = scorer.model_dir / EMBEDDINGS
+    rest = shared.read_bytes() if scorer.student is not None else b""
+    return count_operations(scorer.model_dir / MODEL, batches, rest=rest)
 
 
 def sample(passages: Labelled, n: int) -> Labelled:
