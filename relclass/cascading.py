@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relclass.calibration import Calibration, fit_calibration
+from relclass.calibration import Calibration
 from relclass.config import AS_READ
 from relclass.dataset import Dataset, to_arrays
 from relclass.errors import DataError, ModelError
@@ -20,10 +20,9 @@ from relclass.models.cascade import (
     predict_student_logits,
     student_share,
 )
-from relclass.models.ensemble import cross_fit_logits, fit_ensemble
 from relclass.records import LabelledPassage
 from relclass.run_folder import plain
-from relclass.stacking import number_articles
+from relclass.stacking import number_articles, weigh_members
 from relclass.thresholds import apply_thresholds
 from relclass.training import ORIGINS, measure
 
@@ -69,23 +68,28 @@ def build_cascade(
     if not validation["real"]:
         raise DataError("no real validation passages to choose the bounds on")
     scorer = CascadeScorer(base, first, low=0.0, high=1.0, by_name=by_name)
-    fitted = _fit_student(scorer, [p for part in validation.values() for p in part], dataset)
-    parts = [
-        _Part.label(scorer, fitted, part, origin) for origin, part in validation.items() if part
+    member = next((member for member in scorer.members if student_share(member)), None)
+    read = [
+        _Read.through(scorer, member, part, origin) for origin, part in validation.items() if part
     ]
-    student_widths = WIDTHS if fitted is not None else (0.0,)
+    stage, share = None, 0.0
+    if member is not None:
+        groups = number_articles([p for part in validation.values() for p in part])
+        stage, share = _fit_stage(scorer, member, read, groups), student_share(member)
+    parts = [_Part.of(scorer, stage, passages) for passages in read]
+    student_widths = WIDTHS if stage is not None else (0.0,)
     choices = _safe_widths(parts, student_widths, max_loss)
     if not choices:
         raise ModelError(
             f"member {first!r} is too weak: even where it is surer than {WIDTHS[-1]} it costs "
             f"more than {max_loss} macro-F1 on validation"
         )
-    share = 0.0 if fitted is None else fitted.share
     width, student_width = min(
         reversed(choices),  # the widest of those that leave as much
         key=lambda widths: np.mean([part.work(*widths, share=share) for part in parts]),
     )
-    stage = None if fitted is None else fitted.settle_within(student_width)
+    if stage is not None:
+        stage = replace(stage, low=student_width, high=1 - student_width)
     classifier = Classifier(
         name=name,
         codebook=base.codebook,
@@ -138,44 +142,67 @@ def _safe_widths(
 
 
 @dataclass(frozen=True)
-class _Student:
-    """A student whose bounds are yet to be chosen.
+class _Read:
+    """Validation passages of one origin, read by every stage.
 
     Parameters
     ----------
-    stage : with bounds that settle nothing.
-    share : of its teacher's time that it costs.
+    y_true, whole : shape (n_passages, n_topics), the latter the base's probabilities.
+    of_first, of_student : logits, of that shape; the latter all 0 where there is no student.
     """
 
-    stage: StudentStage
-    share: float
+    origin: str
+    y_true: np.ndarray
+    of_first: np.ndarray
+    of_student: np.ndarray
+    whole: np.ndarray
 
-    def settle_within(self, width: float) -> StudentStage:
-        return replace(self.stage, low=width, high=1 - width)
+    @classmethod
+    def through(
+        cls,
+        scorer: CascadeScorer,
+        member: Classifier | None,
+        passages: Sequence[LabelledPassage],
+        origin: str,
+    ) -> _Read:
+        texts, languages, y_true, _ = to_arrays(passages, scorer.base.codebook)
+        of_first = scorer.member(scorer.first).predict_logits(texts, languages)
+        return cls(
+            origin=origin,
+            y_true=y_true,
+            of_first=of_first,
+            of_student=np.zeros_like(of_first)
+            if member is None
+            else predict_student_logits(member, texts, languages),
+            whole=scorer.base.predict_proba(texts, languages),
+        )
 
 
-def _fit_student(
-    scorer: CascadeScorer, passages: Sequence[LabelledPassage], dataset: Dataset
-) -> _Student | None:
-    """Weigh the student of the first member that has one; None where none has."""
+def _fit_stage(
+    scorer: CascadeScorer, member: Classifier, read: Sequence[_Read], groups: np.ndarray
+) -> StudentStage:
+    """Weigh a member's student with the first member; its bounds are yet to be chosen.
+
+    Parameters
+    ----------
+    groups : article of each passage, shape (n_passages,).
+    """
     first = scorer.member(scorer.first)
-    member = next((member for member in scorer.members if student_share(member)), None)
-    if member is None:
-        return None
-    texts, languages, y_true, _ = to_arrays(passages, dataset.codebook)
-    of_student = predict_student_logits(member, texts, languages)
-    logits = np.stack([first.predict_logits(texts, languages), of_student])
-    fitted = fit_ensemble((first, member), logits, y_true)
-    crossed = cross_fit_logits((first, member), logits, y_true, number_articles(passages))
-    stage = StudentStage(
+    weighed = weigh_members(
+        (first, member),
+        np.concatenate([np.stack([part.of_first, part.of_student]) for part in read], axis=1),
+        np.concatenate([part.y_true for part in read]),
+        groups,
+        method=scorer.base.calibration.method,
+    )
+    return StudentStage(
         member=member.name,
-        weights=fitted.weights,
-        intercepts=fitted.intercepts,
-        calibration=fit_calibration(y_true, crossed, method=scorer.base.calibration.method),
+        weights=weighed.scorer.weights,
+        intercepts=weighed.scorer.intercepts,
+        calibration=weighed.calibration,
         low=0.0,
         high=1.0,
     )
-    return _Student(stage, student_share(member))
 
 
 @dataclass(frozen=True)
@@ -196,28 +223,15 @@ class _Part:
     thresholds: np.ndarray
 
     @classmethod
-    def label(
-        cls,
-        scorer: CascadeScorer,
-        fitted: _Student | None,
-        passages: Sequence[LabelledPassage],
-        origin: str,
-    ) -> _Part:
-        texts, languages, y_true, _ = to_arrays(passages, scorer.base.codebook)
-        first = scorer.member(scorer.first)
-        taught = np.full(y_true.shape, 0.5)
-        if fitted is not None:
-            of_student = predict_student_logits(
-                scorer.member(fitted.stage.member), texts, languages
-            )
-            of_first = first.predict_logits(texts, languages)
-            taught = fitted.stage.predict_proba(of_first, of_student)
+    def of(cls, scorer: CascadeScorer, stage: StudentStage | None, read: _Read) -> _Part:
         return cls(
-            origin=origin,
-            y_true=y_true,
-            cheap=first.predict_proba(texts, languages),
-            taught=taught,
-            whole=scorer.base.predict_proba(texts, languages),
+            origin=read.origin,
+            y_true=read.y_true,
+            cheap=scorer.member(scorer.first).calibration.apply(read.of_first),
+            taught=np.full(read.whole.shape, 0.5)
+            if stage is None
+            else stage.predict_proba(read.of_first, read.of_student),
+            whole=read.whole,
             thresholds=scorer.base.thresholds,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,10 +11,15 @@ from relclass.config import AS_READ, ThresholdSettings
 from relclass.dataset import Dataset, to_arrays
 from relclass.errors import DataError
 from relclass.models.base import Classifier
-from relclass.models.ensemble import cross_fit_logits, fit_ensemble, member_logits
+from relclass.models.ensemble import (
+    EnsembleScorer,
+    cross_fit_logits,
+    fit_ensemble,
+    member_logits,
+)
 from relclass.records import LabelledPassage
 from relclass.run_folder import plain
-from relclass.thresholds import fit_calibration, tune_thresholds
+from relclass.thresholds import Calibration, fit_calibration, tune_thresholds
 from relclass.training import measure
 
 
@@ -53,10 +59,10 @@ def build_ensemble(
         raise DataError(f"no validation passages of origin {settings.origin!r} to weigh models on")
     texts, languages, y_true, _ = to_arrays(passages, dataset.codebook)
     logits = member_logits(members, texts, languages)
-    crossed = cross_fit_logits(members, logits, y_true, number_articles(passages))
-    calibration = fit_calibration(y_true, crossed, method=settings.calibration)
-    y_prob = calibration.apply(crossed)
-    scorer = fit_ensemble(members, logits, y_true)
+    weighed = weigh_members(
+        members, logits, y_true, number_articles(passages), method=settings.calibration
+    )
+    scorer, calibration, y_prob = weighed.scorer, weighed.calibration, weighed.y_prob
     classifier = Classifier(
         name=name,
         codebook=dataset.codebook,
@@ -75,6 +81,44 @@ def build_ensemble(
     }
     classifier.card.update(plain(card))
     return classifier
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Members put together.
+
+    Parameters
+    ----------
+    scorer : with weights fitted on all passages.
+    calibration : fitted on logits of weights that had not seen the passage's article.
+    y_prob : the passages' probabilities by such weights, shape (n_passages, n_topics).
+    """
+
+    scorer: EnsembleScorer
+    calibration: Calibration
+    y_prob: np.ndarray
+
+
+def weigh_members(
+    members: Sequence[Classifier],
+    logits: np.ndarray,
+    y_true: np.ndarray,
+    groups: np.ndarray,
+    *,
+    method: str,
+) -> Weighed:
+    """Weigh members' logits and calibrate the sum.
+
+    Parameters
+    ----------
+    logits : shape (n_members, n_passages, n_topics).
+    y_true : shape (n_passages, n_topics).
+    groups : article of each passage, shape (n_passages,).
+    method : of calibration.
+    """
+    crossed = cross_fit_logits(members, logits, y_true, groups)
+    calibration = fit_calibration(y_true, crossed, method=method)
+    return Weighed(fit_ensemble(members, logits, y_true), calibration, calibration.apply(crossed))
 
 
 def number_articles(passages: Sequence[LabelledPassage]) -> np.ndarray:

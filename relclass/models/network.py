@@ -60,46 +60,33 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
             logits = self.read(self.head, hidden.last_hidden_state, attention_mask)
             return logits.unsqueeze(0) if with_exits else logits
-        states = self.encoder.embeddings(input_ids=input_ids)
-        early, states, mask = self.read_layers(states, attention_mask, range(self.n_layers))
-        logits = self.read(self.head, states, mask)
-        return torch.stack([*early, logits]) if with_exits else logits
+        logits = self.read_layers(input_ids, attention_mask)
+        return torch.stack(logits) if with_exits else logits[-1]
 
-    @property
-    def n_layers(self) -> int:
-        """The encoder's layers."""
-        return int(self.encoder.config.num_hidden_layers)
-
-    def read_layers(
-        self, states: Tensor, mask: Tensor, layers: range
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Run some of the encoder's layers, halving the passages where that is due.
-
-        Parameters
-        ----------
-        states : what enters the first of them, shape (batch, seq_len, hidden).
-        mask : 1 at tokens, 0 at padding, shape (batch, seq_len).
+    def read_layers(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """Run the encoder layer by layer, halving the passages where that is due.
 
         Returns
         -------
-        The logits of the exits among them; the states and the mask that the next layer takes.
+        The logits of every head, the exits' first.
         """
         from transformers.masking_utils import create_bidirectional_mask
 
+        states = self.encoder.embeddings(input_ids=input_ids)
         logits, seen = [], None
-        for number in layers:
+        for n_read, layer in enumerate(self.encoder.encoder.layer, start=1):
             if seen is None:  # by all layers that read the same tokens
                 seen = create_bidirectional_mask(
                     config=self.encoder.config, inputs_embeds=states, attention_mask=mask
                 )
-            states = self.encoder.encoder.layer[number](states, seen)
-            if number + 1 in self.exits:
-                head = self.exit_heads[self.exits.index(number + 1)]
+            states = layer(states, seen)
+            if n_read in self.exits:
+                head = self.exit_heads[self.exits.index(n_read)]
                 logits.append(self.read(head, states, mask))
-            if number + 1 in self.halve_after:
+            if n_read in self.halve_after:
                 states, mask = halve(states, mask)
                 seen = None
-        return logits, states, mask
+        return [*logits, self.read(self.head, states, mask)]
 
     def read(self, head: nn.Module, states: Tensor, attention_mask: Tensor) -> Tensor:
         """Return a head's logits, shape (batch, n_topics), float32.
