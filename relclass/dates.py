@@ -29,7 +29,7 @@ _GAP = "[\\s\u200c]*"  # "_" above: a space, a half-space or nothing
 _LETTER_FORMS = {"ی": "[یيى]", "ک": "[کك]", "_": _GAP}
 _FOLD = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "İ": "i"})
 
-_JALALI_YEARS = range(1250, 1500)
+_JALALI_YEARS = range(1250, 1430)  # to 2051; from 1430 on (2009) a year is rather Hijri
 _GREGORIAN_YEARS = range(1850, 2151)
 
 
@@ -65,8 +65,8 @@ _GREGORIAN = _month_pattern(_GREGORIAN_MONTHS)
 _DATE = re.compile(
     # 21 December 2021; ۰۱ دی ماه ۱۴۰۰; 21 ديسمبر/كانون الأول 2021
     rf"(?<!\d)(?P<day>\d{{1,2}})(?:st|nd|rd|th|[.]|[\s\u200c]?ا?م\b)?[\s\u200c,-]{{0,3}}"
-    rf"(?:(?P<jalali>{_JALALI})|(?P<month>{_GREGORIAN}))\b\.?"
-    rf"(?:{_GAP}ماه)?(?:\s?[/(]\s?(?:{_GREGORIAN})\)?)?[\s\u200c,،-]{{0,3}}(?:(?:سال|عام)\s)?"
+    rf"(?:(?P<jalali>{_JALALI})|(?P<month>{_GREGORIAN}))(?:{_GAP}ماه)?\b\.?"
+    rf"(?:\s?[/(]\s?(?:{_GREGORIAN})\)?)?[\s\u200c,،-]{{0,3}}(?:(?:سال|عام)\s)?"
     r"(?P<year>\d{4})(?!\d)"
     # December 21, 2021
     rf"|\b(?P<month_first>{_GREGORIAN})\.?\s(?P<day_second>\d{{1,2}})(?:st|nd|rd|th)?,?\s"
@@ -89,7 +89,8 @@ def find_date(text: str, start: int = 0, end: int | None = None) -> FoundDate | 
     Returns
     -------
     The date as Gregorian, or None. A numeric date is read day first or year first; a year from
-    1250 to 1499 is Jalali. Days that no calendar has (31 Mehr) are passed over.
+    1250 to 1429 is Jalali. Passed over are days that no calendar has (31 Mehr), a month of one
+    calendar with a year of the other, and later Hijri years.
     """
     for match in _DATE.finditer(text, start, len(text) if end is None else end):
         date = _to_date(match)
@@ -99,7 +100,7 @@ def find_date(text: str, start: int = 0, end: int | None = None) -> FoundDate | 
 
 
 def parse_date(value: str) -> datetime.date | None:
-    """Read the date at the start of a record's field; None if there is none."""
+    """Read the first date in a record's field; None if there is none."""
     found = find_date(value)
     return found.date if found else None
 
@@ -112,8 +113,10 @@ def _to_date(match: re.Match[str]) -> datetime.date | None:
         return _make_date(int(part["y2"]), int(part["m2"]), int(part["d2"]))
     name = part["jalali"] or part["month"] or part["month_first"]
     month = _MONTH_NUMBERS[0 if part["jalali"] else 1].get(_fold(name), 0)
-    year, day = part["year"] or part["year_last"], part["day"] or part["day_second"]
-    return _make_date(int(year), month, int(day))
+    year = int(part["year"] or part["year_last"])
+    if (year in _JALALI_YEARS) != bool(part["jalali"]):
+        return None
+    return _make_date(year, month, int(part["day"] or part["day_second"]))
 
 
 def _make_date(year: int, month: int, day: int) -> datetime.date | None:

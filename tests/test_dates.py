@@ -15,6 +15,7 @@ WINTER = datetime.date(2021, 12, 22)
         "۰۱ دی ۱۴۰۰ - ۲۱:۵۸",
         "چهارشنبه ۱ دی‌ماه ۱۴۰۰",
         "١ دي ماه سال ١٤٠٠",
+        "۱ دیماه ۱۴۰۰",
         "1 دی 1400",
         "1400/10/01",
         "۱۴۰۰-۱۰-۰۱",
@@ -43,7 +44,19 @@ def test_one_day_is_found_however_it_is_written(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "۳۱ مهر ۱۴۰۰", "2021-13-01", "ساعت ۲۱:۵۸", "تلفن ۰۲۱-۸۸-۱۴۰۰۱", "1400 10", "3 محرم 1443"],
+    [
+        "",
+        "۳۱ مهر ۱۴۰۰",
+        "2021-13-01",
+        "ساعت ۲۱:۵۸",
+        "تلفن ۰۲۱-۸۸-۱۴۰۰۱",
+        "1400 10",
+        "3 محرم 1443",
+        "التاريخ: 15/09/1442 هـ",
+        "22 مهر 2021",
+        "۲۲ دسامبر ۱۴۰۰",
+        "December 22, 1400",
+    ],
 )
 def test_what_no_calendar_has_is_no_date(text: str) -> None:
     assert parse_date(text) is None
@@ -66,7 +79,7 @@ def test_offsets_point_at_the_date() -> None:
     assert find_date(text, 0, found.end - 1) is None
 
 
-@given(st.dates(datetime.date(1900, 1, 1), datetime.date(2100, 1, 1)))
+@given(st.dates(datetime.date(1900, 1, 1), datetime.date(2051, 1, 1)))
 def test_every_day_survives_the_way_through_the_jalali_calendar(day: datetime.date) -> None:
     import jdatetime
 
