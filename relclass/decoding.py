@@ -23,6 +23,10 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CODE_PAGES = ("cp1256", "cp1251", "cp1254", "koi8_r", "iso8859_6", "cp1252")
+# Pages that declare the first are in the second (https://encoding.spec.whatwg.org/#names-and-labels).
+_DECLARED = {"ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254"}
+_SURE_WORDS = 3
+"""So many common words show that a page is not in the code page it declares."""
 _BINARY = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a zip archive or an Office document",
@@ -42,7 +46,7 @@ _GARBLED = re.compile(
     r"[a-zA-ZÀ-ɏ][\u0400-\u04ff\u0600-\u06ff\u200e\u200f]|[\u0400-\u04ff\u0600-\u06ff][a-zA-ZÀ-ɏ]"
     r"|[а-я][А-Я]|[ÐÞÝðþý]|[\x80-\x9f\ufffd]"
 )
-_PLAUSIBLE = re.compile(r"[\s\x20-\x7e\u00a0-\u024f\u0400-\u052f\u0600-\u06ff\u2000-\u206f]")
+_PLAUSIBLE = re.compile(r"[\s\x20-\x7e\u00a0-\u02af\u0400-\u052f\u0600-\u06ff\u2000-\u206f]")
 
 
 def decode(data: bytes, encoding: str | None = None) -> str:
@@ -81,7 +85,8 @@ def detect_encoding(head: bytes, *, declared: str | None = None) -> str:
     Parameters
     ----------
     head : up to `HEAD_BYTES`; its last character may be cut.
-    declared : what the file says of itself, believed where the bytes are not UTF-8.
+    declared : what the file says of itself, believed where the bytes are not UTF-8 and no code
+        page of these languages makes clearly more words of them.
 
     Returns
     -------
@@ -106,9 +111,7 @@ def detect_encoding(head: bytes, *, declared: str | None = None) -> str:
         raise DataError("the file is binary, not text")
     if _is_utf8(head):
         return "utf-8"
-    if declared and _knows(declared):
-        return declared
-    return _detect_code_page(head)
+    return _detect_code_page(head, _find_codec(declared) if declared else None)
 
 
 def _is_utf16(head: bytes, name: str) -> bool:
@@ -123,17 +126,26 @@ def _is_utf8(head: bytes) -> bool:
     return n_broken <= 0.5 * n_right  # in a code page few letters make right sequences
 
 
-def _knows(encoding: str) -> bool:
+def _find_codec(declared: str) -> str | None:
+    """Find the codec of a declared code page; None if none could read a page that says so."""
     try:
-        codecs.lookup(encoding)
-    except LookupError:
-        return False
-    return True
+        is_superset = b"<\xe0".decode(declared, errors="replace").startswith("<")  # of ASCII
+        name = codecs.lookup(declared).name
+    except (LookupError, UnicodeError):  # "rot13" is a codec, but not of bytes
+        return None
+    # Bytes in UTF-8 do not get here, and after an ASCII tag they are in no other UTF.
+    return _DECLARED.get(name, declared) if is_superset and not name.startswith("utf") else None
 
 
-def _detect_code_page(head: bytes) -> str:
-    evidence = {name: _plausibility(head.decode(name, errors="replace")) for name in _CODE_PAGES}
+def _detect_code_page(head: bytes, declared: str | None) -> str:
+    words = b" ".join(word for word in head.split() if not word.isascii())  # what they differ in
+    evidence = {name: _plausibility(words.decode(name, errors="replace")) for name in _CODE_PAGES}
     best, second = sorted(evidence, key=evidence.__getitem__, reverse=True)[:2]
+    if declared and (
+        evidence[best] < _SURE_WORDS
+        or evidence[best] <= _plausibility(words.decode(declared, errors="replace"))
+    ):
+        return declared
     if evidence[best] > evidence[second]:
         return best
     import charset_normalizer

@@ -17,6 +17,12 @@ _INVISIBLE = re.compile(r"<(script|style|noscript)\b.*?</\1\s*>|<!--.*?-->", re.
 _INLINE_TAG = re.compile(r"</?(?:a|b|bdi|em|font|i|label|small|span|strong|time|u)\b[^<>]*>", re.I)
 _TAG = re.compile(r"<[^<>]*>")
 _MARK_REFERENCE = re.compile(r"&(?:zwnj|zwj|lrm|rlm|#8204|#8205|#820[67]|#x200[c-f]);", re.I)
+# <meta property="article:published_time" content="...">, "datePublished": "..."
+_PUBLISHED = re.compile(
+    r"""<meta\b(?=[^<>]*[\s"'=](?:article:published_time|datePublished)\b)"""
+    r"""[^<>]*?\scontent\s*=\s*["']([^"'<>]+)|"datePublished"\s*:\s*"([^"<>]+)""",
+    re.I,
+)
 _MAX_VISIBLE_CHARS = 300_000
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
@@ -28,12 +34,15 @@ class Page:
 
     Parameters
     ----------
+    date : as the page's metadata give it.
+    guessed_date : the likeliest of the page's dates; perhaps that of another article.
     visible_text : all that the page shows, line by line: dates and codes outside the article.
     """
 
     text: str
     title: str | None
     date: datetime.date | None
+    guessed_date: datetime.date | None
     source: str | None
     visible_text: str
 
@@ -70,10 +79,17 @@ def read_page(data: bytes) -> Page:
     return Page(
         text=text.translate(marks),
         title=found.title.translate(marks) if found.title else None,
-        date=parse_date(found.date) if found.date else None,
+        date=_find_published(page),
+        guessed_date=parse_date(found.date) if found.date else None,
         source=(found.sitename or found.hostname or "").translate(marks) or None,
         visible_text=_show(page[:_MAX_VISIBLE_CHARS]),
     )
+
+
+def _find_published(page: str) -> datetime.date | None:
+    """Read when the page says, to machines, that it was published; also Jalali dates."""
+    dates = (parse_date(match[1] or match[2]) for match in _PUBLISHED.finditer(page))
+    return next(filter(None, dates), None)
 
 
 def _stand_ins(page: str) -> dict[str, str]:

@@ -44,6 +44,39 @@ def test_a_declared_encoding_is_believed_only_where_the_bytes_are_not_utf8() -> 
     assert detect_encoding(RUSSIAN.encode("cp1251"), declared="no-such-code") == "cp1251"
 
 
+@pytest.mark.parametrize(
+    "declared",
+    ["undefined", "rot13", "base64", "idna", "punycode", "utf-7", "utf-16", "cp037", "utf-8",
+     "iso-8859-1", "us-ascii", "iso-8859-6", "windows-1252"],
+)  # fmt: skip
+def test_a_false_declaration_does_not_spoil_persian(declared: str) -> None:
+    assert detect_encoding(PERSIAN.encode("cp1256"), declared=declared) == "cp1256"
+
+
+@pytest.mark.parametrize("declared", ["windows-1250", "cp1250"])
+def test_a_declaration_is_believed_where_no_common_words_speak_against_it(declared: str) -> None:
+    czech = "Nový most bude krásný, řekl slavný český ministr průmyslu."
+    assert detect_encoding(czech.encode("cp1250"), declared=declared) == declared
+
+
+def test_declared_latin_code_pages_are_read_as_browsers_read_them() -> None:
+    turkish = f"“{TURKISH}”"
+    encoding = detect_encoding(turkish.encode("cp1254"), declared="iso-8859-9")
+    assert decode(turkish.encode("cp1254"), encoding) == turkish
+    assert detect_encoding("“café”".encode("cp1252"), declared="iso-8859-1") == "cp1252"
+
+
+def test_markup_before_the_words_does_not_hide_them() -> None:
+    head = b"<script>var width = 1;</script>\n" * 100
+    assert detect_encoding(head + RUSSIAN.encode("cp1251"), declared="iso-8859-1") == "cp1251"
+
+
+def test_azerbaijani_in_utf16_without_a_mark_is_read() -> None:
+    text = "Nazir deyib ki, yeni dəmir yolu xətti ilin sonuna qədər sərhədə çatacaq. " * 3
+    text += "Əhməd əmisinə dəmirçi dədəsindən ən gözəl xəbərləri gətirdi."
+    assert decode(text.encode("utf-16-le")) == text
+
+
 def test_nul_bytes_do_not_make_utf8_into_utf16() -> None:
     assert decode(f"{PERSIAN}\x00{PERSIAN}".encode()) == f"{PERSIAN}\x00{PERSIAN}"
 

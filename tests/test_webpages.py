@@ -40,12 +40,41 @@ def test_a_declared_code_page_is_believed() -> None:
     assert "مدير گمرك گفت كاميون\u200cها" in text
 
 
+@pytest.mark.parametrize("charset", ["undefined", "rot13", "iso-8859-1", "utf-8"])
+def test_a_charset_that_the_page_is_not_in_does_not_spoil_it(charset: str) -> None:
+    page = PAGE.replace("{charset}", charset).replace("ی", "ي").replace("ک", "ك")
+    text = read_page(page.encode("cp1256", errors="xmlcharrefreplace")).text
+    assert "مدير گمرك گفت كاميون\u200cها" in text
+
+
 def test_the_date_of_the_metadata_is_taken() -> None:
     published = '<meta property="article:published_time" content="2021-12-22T10:00:00+03:30">'
     page = read_page(
         PAGE.replace("{charset}", "utf-8").replace("<title>", f"{published}<title>").encode()
     )
     assert page.date == datetime.date(2021, 12, 22)
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        '<meta content="1400-10-01T10:00:00+03:30" property="article:published_time">',
+        '<meta itemprop="datePublished" content="۱ دی ۱۴۰۰">',
+        '<script type="application/ld+json">{"datePublished": "2021-12-22T10:00"}</script>',
+        '<meta property="article:published_time" content="0001-01-01">'
+        '<meta property="article:published_time" content="2021-12-22">',
+    ],
+)
+def test_the_day_of_publishing_is_read_in_each_form_and_calendar(published: str) -> None:
+    page = PAGE.replace("{charset}", "utf-8").replace("<title>", f"{published}<title>")
+    assert read_page(page.encode()).date == datetime.date(2021, 12, 22)
+
+
+def test_any_other_date_is_a_guess() -> None:
+    footer = '<footer><time datetime="2023-05-06">Last updated</time>'
+    page = PAGE.replace("{charset}", "utf-8").replace("<footer>", footer)
+    found = read_page(page.encode())
+    assert (found.date, found.guessed_date) == (None, datetime.date(2023, 5, 6))
 
 
 def test_nul_and_direction_marks_do_not_cut_the_page() -> None:
