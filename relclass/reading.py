@@ -24,6 +24,7 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 
 _CHUNK_BYTES = 256 * 1024
 _COMPRESSED_BYTES = 64 * 1024  # it may grow a thousandfold
+_BROKEN = "\udcff"  # a lone surrogate: no file holds it, and no UTF-8
 _WIDE = ("utf-16", "utf-32")  # a line of these does not end in one byte
 
 
@@ -107,8 +108,8 @@ def _read_chunks(path: str) -> Iterator[bytes]:
             yield from iter(lambda: stdin.read1(_CHUNK_BYTES), b"")
             return
         with Path(path).open("rb") as file:
-            if path.endswith((".gz", ".zst", ".zstd")):
-                yield from _decompress(path, file)
+            if path.lower().endswith((".gz", ".zst", ".zstd")):
+                yield from _decompress(path.lower(), file)
             else:
                 yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
     except OSError as error:
@@ -180,7 +181,7 @@ def read_text_lines(stream: ByteStream) -> Iterator[tuple[Line, str]]:
     DataError
         If the file is no text.
     """
-    encoding = detect_encoding(stream.head)
+    name = encoding = detect_encoding(stream.head)
     chunks = stream.chunks()
     if encoding.startswith(_WIDE):
         chunks, encoding = _transcode(chunks, encoding), "utf-8"
@@ -189,15 +190,23 @@ def read_text_lines(stream: ByteStream) -> Iterator[tuple[Line, str]]:
         try:
             yield line, line.raw.decode(codec)
         except UnicodeDecodeError as error:
-            broken = line.broken or explain(error, codec)
+            broken = line.broken or explain(error, name)
             yield Line(line.number, line.raw, broken), line.raw.decode(codec, errors="replace")
 
 
 def _transcode(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    """Make UTF-8 of wide characters; a broken one becomes three bytes that are not UTF-8."""
+    codecs.register_error("relclass.mark", _mark_broken)
+    decoder = codecs.getincrementaldecoder(encoding)(errors="relclass.mark")
     for chunk in chunks:
-        yield decoder.decode(chunk).encode()
-    yield decoder.decode(b"", final=True).encode()
+        yield decoder.decode(chunk).encode(errors="surrogatepass")
+    yield decoder.decode(b"", final=True).encode(errors="surrogatepass")
+
+
+def _mark_broken(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _BROKEN, error.end
 
 
 def read_jsonl(stream: ByteStream) -> Iterator[Record | Reject]:
@@ -213,10 +222,11 @@ def read_jsonl(stream: ByteStream) -> Iterator[Record | Reject]:
         if line.broken:
             yield Reject(stream.name, line.number, line.broken, line.raw)
             continue
-        if not text.strip():
+        text = text.strip().strip("\ufeff")  # files put together leave byte order marks
+        if not text:
             continue
         try:
-            fields = decoder.decode(text.strip())
+            fields = decoder.decode(text)
         except RecursionError:
             yield Reject(stream.name, line.number, "JSON nested too deeply", line.raw)
         except ValueError as error:

@@ -23,7 +23,7 @@ def read_csv(stream: ByteStream, *, text_column: str) -> Iterator[Record | Rejec
     Raises
     ------
     DataError
-        If the file is no text, is empty, or has no such column.
+        If the file is no text, is empty, or has no such column, or two.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))
     rows = _Rows(stream)
@@ -46,12 +46,12 @@ def read_csv(stream: ByteStream, *, text_column: str) -> Iterator[Record | Rejec
 
 
 def check_column(text_column: str, columns: Sequence[str]) -> None:
-    """Make sure that a table has the column of the text.
+    """Make sure that a table has the column of the text, once.
 
     Raises
     ------
     DataError
-        If it has not: the message names those it has, and the nearest.
+        If it has not: the message names those it has, and the nearest; or if it has two.
     """
     if text_column not in columns:
         names = ", ".join(map(repr, columns))
@@ -59,6 +59,13 @@ def check_column(text_column: str, columns: Sequence[str]) -> None:
             f"no column {text_column!r}; it has {names}{did_you_mean(text_column, columns)};"
             " say which one holds the text"
         )
+    _check_names([text_column], columns)
+
+
+def _check_names(wanted: Sequence[str], columns: Sequence[str]) -> None:
+    for name in wanted:
+        if columns.count(name) > 1:
+            raise DataError(f"{columns.count(name)} columns are named {name!r}; rename all but one")
 
 
 class _Rows:
@@ -122,7 +129,7 @@ def read_parquet(
     Raises
     ------
     DataError
-        If it is no Parquet file or has no such column.
+        If it is no Parquet file, has no such column, or two of one that is read.
     """
     import pyarrow
     import pyarrow.parquet
@@ -132,6 +139,7 @@ def read_parquet(
             names = file.schema_arrow.names
             check_column(text_column, names)
             wanted = [name for name in dict.fromkeys(columns) if name in names]
+            _check_names(wanted, names)
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
                 for row in range(batch.num_rows):
@@ -144,9 +152,12 @@ def read_parquet(
 
 
 def _read_row(path: str, number: int, names: Sequence[str], cells: list[Any]) -> Record | Reject:
-    try:
-        return Record(
-            {name: cell.as_py() for name, cell in zip(names, cells, strict=True)}, number, b""
-        )
-    except UnicodeDecodeError as error:
-        return Reject(path, number, f"invalid UTF-8 at byte {error.start}", error.object)
+    fields: dict[str, Any] = {}
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            fields[name] = cell.as_py()
+        except UnicodeDecodeError as error:
+            return Reject(path, number, f"invalid UTF-8 at byte {error.start}", error.object)
+        except (OverflowError, ValueError) as error:  # a date that Python has not
+            return Reject(path, number, f"the value of {name!r} cannot be read: {error}")
+    return Record(fields, number, b"")

@@ -50,6 +50,32 @@ def test_records_are_read_in_each_encoding(tmp_path: Path, encoding: str) -> Non
     assert [record.fields["text"] for record in records(path)] == [text] * 3  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_line_of_broken_utf16_costs_only_itself(tmp_path: Path, encoding: str) -> None:
+    lines = ['{"text": "پل باز شد"}\n', '{"text": "پل \ud800"}\n', '{"text": "پل \ufffd"}\n']
+    data = "".join(["\ufeff", *lines]).encode(encoding, errors="surrogatepass")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data + b"\x01")
+    first, broken, third, cut = records(path)
+    assert isinstance(first, Record) and isinstance(third, Record)
+    assert third.fields["text"] == "پل \ufffd"  # it stood in the file
+    for reject, line in ((broken, 2), (cut, 4)):
+        assert isinstance(reject, Reject) and reject.line == line
+        assert reject.reason.startswith("invalid utf-16 at byte")
+
+
+def test_a_byte_order_mark_between_joined_files_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((b"\xef\xbb\xbf" + LINE) * 2 + b"\xef\xbb\xbf\n")
+    assert [type(record) for record in records(path)] == [Record, Record]
+
+
+def test_a_compressed_file_may_have_its_suffix_in_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "A.JSONL.GZ"
+    path.write_bytes(gzip.compress(LINE))
+    assert [type(record) for record in records(path)] == [Record]
+
+
 @pytest.mark.parametrize(
     ("suffix", "compress"),
     [(".gz", gzip.compress), (".zst", zstandard.ZstdCompressor().compress)],

@@ -80,6 +80,17 @@ def test_a_missing_column_is_refused_with_those_that_exist(tmp_path: Path) -> No
         check_column("text", ["id", "body"])
 
 
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="2 columns are named 'text'; rename all but one"):
+        read(write(tmp_path / "a.csv", "id,text,text\n1,a,b\n"))
+    path = str(tmp_path / "a.parquet")
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.table(columns, names=["text", "id", "id"]), path)
+    with pytest.raises(DataError, match="2 columns are named 'id'; rename all but one"):
+        list(read_parquet(path, text_column="text", columns=["text", "id"]))
+    assert len(list(read_parquet(path, text_column="text", columns=["text"]))) == 1
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_an_empty_table_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match="the file is empty"):
@@ -110,6 +121,15 @@ def test_a_parquet_row_with_broken_utf8_costs_only_itself(tmp_path: Path) -> Non
     first, broken, last = read_parquet(path, text_column="text", columns=["text"])
     assert isinstance(broken, Reject) and broken.reason == "invalid UTF-8 at byte 0"
     assert isinstance(first, Record) and isinstance(last, Record)
+
+
+def test_a_parquet_row_with_a_date_that_python_has_not_costs_only_itself(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    dates = pa.array([0, 2**40], pa.timestamp("s"))
+    pq.write_table(pa.table({"text": ["a", "b"], "date": dates}), path)
+    first, broken = read_parquet(path, text_column="text", columns=["text", "date"])
+    assert isinstance(first, Record) and isinstance(broken, Reject)
+    assert broken.line == 2 and "the value of 'date' cannot be read: " in broken.reason
 
 
 def test_what_is_no_parquet_or_lacks_the_column_is_refused(tmp_path: Path) -> None:
