@@ -26,9 +26,13 @@ def fold(text: str) -> str:
 
 
 def label_pattern(labels: str) -> str:
-    """Make a pattern of labels parted by "|", the longest first; spaces may be lost or halved."""
+    """Make a pattern of labels parted by "|", the longest first.
+
+    Spaces may be lost or halved; "#" stands for a digit.
+    """
     words = sorted(fold(labels).split("|"), key=len, reverse=True)
-    return "|".join(re.escape(word).replace("\\ ", "[\\s\u200c]*+") for word in words)
+    patterns = (re.escape(word).replace("\\#", "\\d") for word in words)
+    return "|".join(pattern.replace("\\ ", "[\\s\u200c]*+") for pattern in patterns)
 
 
 CODE = (
@@ -63,12 +67,18 @@ OPEN: Mapping[str, str] = {
         "|داها چوخ اوخویون"
     ),
     "share": (
-        "به اشتراک بگذارید|شارک الخبر|شارک هذا|شارک المقال|share this article|share this story"
-        "|ما را در تلگرام|عضویت در کانال|عضویت در خبرنامه|للاشتراک فی القناه|اشترک فی|follow us"
+        "به اشتراک بگذارید|شارک الخبر|شارک المقال|شارک هذا الخبر|شارک هذا المقال"
+        "|شارک هذا الموضوع|شارک هذه الصفحه|share this article|share this story"
+        "|ما را در تلگرام|عضویت در کانال|عضویت در خبرنامه|للاشتراک فی القناه|اشترک فی القناه"
+        "|اشترک فی قناتنا|اشترک فی قناه|اشترک فی النشره|اشترک فی نشرتنا|follow us"
         "|bizi izləyin|bizi takip edin|подписывайтесь"
     ),
     "copyright": (
-        "©|copyright|all rights reserved|کلیه حقوق|تمامی حقوق|کپی مطالب|حقوق النشر"
+        "©|copyright ©|copyright (c)|copyright ####|all rights reserved|کپی مطالب|حقوق النشر"
+        "|کلیه حقوق این|کلیه حقوق محفوظ|کلیه حقوق مادی|کلیه حقوق معنوی|کلیه حقوق متعلق"
+        "|کلیه حقوق سایت|کلیه حقوق وب سایت|کلیه حقوق مطالب|تمامی حقوق این|تمامی حقوق محفوظ"
+        "|تمامی حقوق مادی|تمامی حقوق معنوی|تمامی حقوق متعلق|تمامی حقوق سایت"
+        "|تمامی حقوق وب سایت|تمامی حقوق مطالب"
         "|جمیع الحقوق محفوظه|materialdan istifadə|bütün hüquqlar qorunur|tüm hakları saklıdır"
         "|все права защищены|фото из открытых источников"
     ),
@@ -89,7 +99,8 @@ OPEN_WITH_COLON: Mapping[str, str] = {
         "برچسب ها|برچسب|کلید واژه ها|کلید واژه|کلمات کلیدی|واژه های کلیدی|الکلمات المفتاحیه"
         "|کلمات مفتاحیه|وسوم|tags|keywords|teqlər|açar sözlər|etiketler|теги|ключевые слова"
     ),
-    "share": "اشتراک گذاری|شارک|paylaş|paylaşın|share|поделиться|کانالا قوشولون",
+    "share": "اشتراک گذاری|شارک|شارک هذا|paylaş|paylaşın|share|поделиться|کانالا قوشولون",
+    "copyright": "copyright",
     "comments": "نظر شما|دیدگاه شما|ارسال نظر",
     "advert": "تبلیغات|آگهی|اعلان|reklam|advertisement|реклама",
 }

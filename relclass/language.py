@@ -13,12 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 LANGUAGES = ("fa", "ar", "az", "tr", "en", "ru", "other")
 
+# ی stands for ي too.
 _CODES = {
-    "fas": "fa", "per": "fa", "prs": "fa", "persian": "fa", "farsi": "fa", "فارسی": "fa",
-    "ara": "ar", "arb": "ar", "arabic": "ar", "العربية": "ar",
+    "fas": "fa", "per": "fa", "pes": "fa", "prs": "fa", "persian": "fa", "farsi": "fa",
+    "dari": "fa", "فارسی": "fa", "الفارسیة": "fa",
+    "ara": "ar", "arb": "ar", "arabic": "ar", "العربیة": "ar", "عربیة": "ar", "عربی": "ar",
     "aze": "az", "azb": "az", "azj": "az", "azerbaijani": "az", "azeri": "az",
-    "tur": "tr", "turkish": "tr", "eng": "en", "english": "en", "rus": "ru", "russian": "ru",
+    "azərbaycan": "az", "azərbaycanca": "az", "آذری": "az", "آذربایجانی": "az",
+    "tur": "tr", "turkish": "tr", "türkçe": "tr", "turkce": "tr",
+    "eng": "en", "english": "en", "انگلیسی": "en", "الإنجلیزیة": "en",
+    "rus": "ru", "russian": "ru", "русский": "ru", "روسی": "ru", "الروسیة": "ru",
 }  # fmt: skip
+_NOT_GIVEN = frozenset({"", "und", "mul", "unknown", "n/a", "na", "none", "null", "nan"})
 
 MAX_CHARS = 1_500
 """How much of a text is looked at: more changes no decision and costs time."""
@@ -164,14 +170,17 @@ def detect_languages(texts: Sequence[str], *, fallback: str | None = None) -> li
     return [detect_language(text, fallback=fallback) for text in texts]
 
 
-def normalize_code(code: str) -> str:
+def normalize_code(code: str) -> str | None:
     """Map a language's code or name as others write it ("fas", "az-Latn", "Persian") to ours.
 
     Returns
     -------
-    One of `LANGUAGES`; "other" for what is none of them.
+    One of `LANGUAGES`; "other" for what is none of them; None for what names no language ("und",
+    "mul", "unknown").
     """
-    first = re.split(r"[-_\s(]", code.strip().lower(), maxsplit=1)[0]
+    first = re.split(r"[-_\s(]", code.strip().lower().replace("ي", "ی"), maxsplit=1)[0]
+    if first in _NOT_GIVEN:
+        return None
     return _CODES.get(first, first if first in LANGUAGES else "other")
 
 

@@ -139,6 +139,8 @@ def _characters(
     if settings.spaces:
         table |= _space_table(language)
     if settings.marks and language in (*PERSIAN_LIKE, "ar"):
+        vowels = str.maketrans("", "", _SHORT_VOWELS)  # a presentation form may hold some
+        table = {char: new.translate(vowels) for char, new in table.items()}
         table |= dict.fromkeys(_SHORT_VOWELS, "")
     if settings.digits:
         table = {char: new.translate(_DIGITS) for char, new in table.items()}

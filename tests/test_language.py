@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from relclass.language import LANGUAGES, detect_language, detect_languages
+from relclass.language import LANGUAGES, detect_language, detect_languages, normalize_code
 
 TEXTS = {
     "fa": "وزیر راه گفت که خط آهن تازه تا پایان سال به مرز می‌رسد و برای حمل بار آماده می‌شود.",
@@ -73,6 +73,21 @@ def test_a_list_gives_the_same_as_one_by_one_and_only_known_codes() -> None:
     texts = [*TEXTS.values(), "", "Baku"]
     assert detect_languages(texts) == [detect_language(text) for text in texts]
     assert set(detect_languages(texts)) <= set(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [
+        ("fas", "fa"), ("pes", "fa"), ("فارسي", "fa"), ("عربی", "ar"), ("العربية", "ar"),
+        ("az-Latn", "az"), ("Azərbaycan dili", "az"), ("Türkçe", "tr"), ("EN_us", "en"),
+        ("русский", "ru"), ("fr", "other"),
+        ("und", None), ("mul", None), ("unknown", None), ("N/A", None), ("-", None),
+    ],
+)  # fmt: skip
+def test_codes_and_names_of_languages_are_read_as_others_write_them(
+    code: str, language: str | None
+) -> None:
+    assert normalize_code(code) == language
 
 
 def test_a_huge_text_costs_no_more_than_a_page() -> None:

@@ -17,7 +17,7 @@ EVERYTHING = NormalizeSettings(digits=True, marks=True, compounds=True, half_spa
 
 characters = st.one_of(
     st.characters(exclude_categories=[]),  # lone surrogates too
-    st.sampled_from("يىكةۀیکەہھأإؤئآٱـ۱۲١٢٫\u064b\u064e\u0651\u0653\u0654\u0670ﷺﻻﰀﱞﹱﷲ"),
+    st.sampled_from("يىكةۀیکەہھأإؤئآٱـ۱۲١٢٫\u064b\u064e\u0651\u0653\u0654\u0670ﷺﻻﰀﱞﹱﷲ\ufcf2"),
     st.sampled_from(" \n\t\r\0\x1c\x85\u2028\u00a0\u00ad\u200b\u200c\u200d\u200e\u202e\ufeff¬"),
     st.sampled_from("abiIıİ.@/:-12\u0307\u0327"),
 )
@@ -154,6 +154,15 @@ def test_short_vowels_go_where_asked_and_tanwin_stays():
     assert normalize("مُحَمَّد رسماً كتابٌ", "ar", marks) == "محمد رسماً كتابٌ"
     assert normalize("کِشتی فعلاً", "fa", marks) == "کشتی فعلاً"
     assert normalize("كُتُب", "ar", DEFAULT) == "كُتُب"
+
+
+@pytest.mark.parametrize("form", ["\ufcf2", "\ufc5e"])
+def test_short_vowels_go_from_presentation_forms_too(form):
+    chosen = NormalizeSettings(marks=True)
+    once = normalize(f"محم{form}د", "ar", chosen)
+    assert normalize(once, "ar", chosen) == once
+    assert not set(once) & set("\u064e\u0651")
+    assert set(normalize(f"محم{form}د", "ar", DEFAULT)) & {"\u0651"}
 
 
 # --- spaces ---
