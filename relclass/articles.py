@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import math
 import os
 import re
 from collections import Counter
@@ -19,7 +20,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from relclass.dates import parse_date
-from relclass.decoding import decode, detect_encoding
+from relclass.decoding import HEAD_BYTES, decode, detect_encoding
 from relclass.errors import DataError, did_you_mean
 from relclass.furniture import find_furniture
 from relclass.identities import UniqueIds
@@ -78,8 +79,8 @@ def read_articles(
     Parameters
     ----------
     paths : .txt and .html (one article each), .jsonl, .csv, .tsv and .parquet (many), the text
-        formats also with .gz or .zst, folders of these (all below, in order of name), and "-".
-        A file of another name is told by its content.
+        formats also with .gz or .zst, folders of these (all below, in order of name; linked
+        ones too, each once), and "-". A file of another name is told by its content.
     columns : names of the columns and fields of the files of many articles.
     on_reject : called with each input that cannot be used; the rest is read on.
 
@@ -157,7 +158,14 @@ def _read_path(path: str, columns: Columns) -> Iterator[Article | Reject]:
 
 def _read_folder(folder: Path, columns: Columns) -> Iterator[Article | Reject]:
     n_files, skipped = 0, Counter[str]()
-    for directory, subfolders, names in os.walk(folder):
+    unlisted: list[OSError] = []
+    seen: set[str] = set()  # a link may lead back up
+    for directory, subfolders, names in os.walk(folder, onerror=unlisted.append, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(directory, name)
@@ -167,8 +175,10 @@ def _read_folder(folder: Path, columns: Columns) -> Iterator[Article | Reject]:
             n_files += 1
             article_id = _stem(PurePosixPath(path.relative_to(folder).as_posix()))
             yield from _read_file(str(path), str(article_id), columns)
+    for error in unlisted:
+        yield Reject(str(error.filename), None, f"cannot be listed: {error.strerror or error}")
     others = ", ".join(f"{n} x {suffix}" for suffix, n in skipped.most_common(5))
-    if not n_files:
+    if not n_files and not unlisted:
         found = f"only {others}" if others else "no file"
         yield Reject(str(folder), None, f"no article in the folder: {found}; expected {_EXPECTED}")
     elif others:
@@ -200,7 +210,7 @@ def _read_records(
         raise DataError("the file is empty")
     form = _format_of(PurePath(path))
     if form in (None, "json"):
-        sniffed = _sniff(stream.head)
+        sniffed = _sniff(stream.head, columns.text)
         form = "json" if form and sniffed != "jsonl" else sniffed
     if form == "jsonl":
         yield from read_jsonl(stream)
@@ -230,31 +240,48 @@ def _stem(path: PurePath) -> PurePath:
     return path.with_suffix("") if path.suffix.lower() in _FORMATS else path
 
 
-def _sniff(head: bytes) -> str:
+def _sniff(head: bytes, text_column: str) -> str:
     """Tell the format of a file by its first bytes."""
     text = head.decode(detect_encoding(head), errors="replace").lstrip("\ufeff \t\r\n")
     if re.match(r"<!doctype html|<html|<\?xml[^>]*>\s*<(?:!doctype )?html", text, re.IGNORECASE):
         return "html"
-    if not text.startswith(("{", "[")):
-        return "text"
+    first = text.partition("\n")[0]
+    if text.startswith("{"):
+        is_cut = len(head) == HEAD_BYTES and first == text
+        return "jsonl" if is_cut or _is_jsonl(text) else "json"
+    if text.startswith("["):
+        return "json" if re.match(r"\[\s*\{", text) or _is_json(first) else "text"
+    names = [name.strip(' \t\r"') for name in re.split(r"[,;\t|]", first)]
+    return "csv" if text_column in names else "text"
+
+
+def _is_jsonl(text: str) -> bool:
+    """Tell JSON lines, any of which may be broken, from one object over several lines."""
+    if _is_json(text):
+        return "\n" not in text.rstrip()
+    return any(line.startswith("{") and _is_json(line) for line in text.split("\n"))
+
+
+def _is_json(text: str) -> bool:
     try:
-        first = json.loads(text.partition("\n")[0])
-    except ValueError:
-        is_json = text.startswith("{") or re.match(r"\[\s*\{", text)
-        return "json" if is_json else "text"
-    return "jsonl" if isinstance(first, dict) else "json"
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
-def _read_json(stream: ByteStream) -> Iterator[Record]:
+def _read_json(stream: ByteStream) -> Iterator[Record | Reject]:
     """Read one JSON document: an article, or an array of articles."""
     try:
         content = json.loads(decode(stream.read_all()), strict=False)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}; expected one object a line, or an array") from error
     for number, fields in enumerate(content if isinstance(content, list) else [content], start=1):
-        if not isinstance(fields, dict):
-            raise DataError(f"item {number} of the array is not an object")
-        yield Record(fields, number, b"")
+        if isinstance(fields, dict):
+            yield Record(fields, number, b"")
+        else:
+            reason = f"item {number} of the array is not an object"
+            yield Reject(stream.name, number, reason, json.dumps(fields).encode())
 
 
 def _parse_page(data: bytes, article_id: str) -> Article:
@@ -263,9 +290,10 @@ def _parse_page(data: bytes, article_id: str) -> Article:
         page.text, article_id=article_id, title=page.title, date=page.date, source=page.source
     )
     around = find_furniture(page.visible_text)
+    labelled = around.date if around.is_date_labelled else None
     return dataclasses.replace(
         article,
-        date=article.date or (around.date if around.is_date_labelled else None),
+        date=page.date or labelled or page.guessed_date or article.date,
         news_code=article.news_code or around.news_code,
     )
 
@@ -291,11 +319,7 @@ def _from_record(record: Record, columns: Columns, path: str, stem: str) -> Arti
 
 def _text_of(fields: Mapping[str, Any], columns: Columns) -> str:
     if columns.text not in fields and isinstance(fields.get("passages"), list):
-        texts = [
-            part.get(columns.text) if isinstance(part, dict) else part
-            for part in fields["passages"]
-        ]
-        return "\n\n".join(text for text in texts if isinstance(text, str))
+        return _join_passages(fields["passages"], columns.text)
     check_column(columns.text, list(fields))
     text = fields[columns.text]
     if text is None:
@@ -305,9 +329,24 @@ def _text_of(fields: Mapping[str, Any], columns: Columns) -> str:
     return text
 
 
+def _join_passages(passages: list[Any], text_column: str) -> str:
+    texts = []
+    for number, passage in enumerate(passages, start=1):
+        text = passage.get(text_column) if isinstance(passage, dict) else passage
+        if not isinstance(text, str):
+            raise DataError(
+                f"passage {number} is {passage!r:.40}, expected a string, or an object with one"
+                f" as {text_column!r}"
+            )
+        texts.append(text)
+    return "\n\n".join(texts)
+
+
 def _as_text(value: object) -> str | None:
     """Read a field that should be a word or a line; None if it says nothing."""
     if value is None or isinstance(value, bool | list | dict):
+        return None
+    if isinstance(value, float) and math.isnan(value):  # a table's empty cell
         return None
     return _SURROGATES.sub("\ufffd", str(value)).strip() or None
 

@@ -3,6 +3,7 @@ import datetime
 import gzip
 import io
 import json
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -105,6 +106,51 @@ def test_a_folder_is_read_with_its_subfolders_in_order_of_name(
     assert "passed over files that hold no articles: 1 x .txt, 1 x .pdf" in caplog.text
 
 
+def test_a_linked_folder_is_read_once_and_a_loop_ends(tmp_path: Path) -> None:
+    folder, other = tmp_path / "in", tmp_path / "other"
+    for path in (folder, other):
+        path.mkdir()
+        (path / f"{path.name}.txt").write_bytes(SENTENCE.encode())
+    (folder / "link").symlink_to(other)
+    (folder / "same").symlink_to(other)
+    (other / "up").symlink_to(folder)
+    articles, rejects = read(folder)
+    assert [article.article_id for article in articles] == ["in", "link/other"]
+    assert rejects == []
+
+
+def test_a_folder_that_cannot_be_listed_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_bytes(SENTENCE.encode())
+    (tmp_path / "shut").mkdir()
+    scandir = os.scandir
+
+    def refuse_shut(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse_shut)
+    articles, (reject,) = read(tmp_path)
+    assert len(articles) == 1
+    assert str(reject) == f"{tmp_path / 'shut'}: cannot be listed: Permission denied"
+    assert refuse(tmp_path / "shut").endswith("shut: cannot be listed: Permission denied")
+
+
+def test_a_pages_labelled_date_goes_before_a_guessed_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    label = "<p>تاریخ انتشار: ۰۱ دی ۱۴۰۰</p>"
+    guess = '<footer><time datetime="2023-05-06">Last updated</time></footer>'
+    meta = '<meta property="article:published_time" content="1399-10-01T10:00">'
+    page = "<html><head>{}</head><body>{}<article><p>{}</p></article>{}</body></html>"
+    dates = []
+    for parts in ((meta, label), ("", label), ("", "")):
+        path.write_bytes(page.format(*parts, SENTENCE * 4, guess).encode())
+        dates.append(read(path)[0][0].date)
+    assert [str(date) for date in dates] == ["2020-12-21", "2021-12-22", "2023-05-06"]
+
+
 def test_named_columns_are_read_and_ids_fall_back_on_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"matn": SENTENCE, "lang": "fas", "onvan": 7}) + "\n")
@@ -124,6 +170,14 @@ def test_a_record_may_carry_passages_in_place_of_a_text(tmp_path: Path) -> None:
     ("data", "n_articles"),
     [
         (b'{"text": "a b"}\n{"text": "c d"}\n', 2),
+        (b'{"text": "a\tb"}\n{"text": "c d"}\n', 2),
+        (b'{"text": "' + b"a " * 200_000 + b'"}\n{"text": "c d"}\n', 2),
+        (b'{"passages": [\n{"text": "a"},\n{"text": "b"}\n]}\n', 1),
+        (b'[{"text": "a b"},\n{"text": "c d"}]', 2),
+        (b'id,text\n1,"a, b"\n2,"c"\n', 2),
+        (b'\xef\xbb\xbfid;"text"\r\n1;a\r\n', 1),
+        (b"[1] The text of a note", 1),
+        (b"The text, or what is left of it.\nAnother line.\n", 1),
         (TEXT.encode(), 1),
         (f"<!DOCTYPE html><html><body><p>{SENTENCE * 4}</p></body></html>".encode(), 1),
     ],
@@ -136,6 +190,21 @@ def test_standard_input_is_told_by_its_content(
     articles, rejects = read("-")
     assert len(articles) == n_articles and not rejects
     assert {article.path for article in articles} == {"<stdin>"}
+
+
+def test_a_broken_first_line_of_unknown_lines_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"text": "bro\n{"text": "one a"}\n{"text": "two b"}\n')
+    articles, (reject,) = read(path)
+    assert [article.text for article in articles] == ["one a", "two b"]
+    assert reject.line == 1
+
+
+def test_deep_nesting_is_refused_and_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" * 100_000)
+    with pytest.raises(DataError, match=r"a\.json: not JSON"):
+        raise DataError(refuse(path))
 
 
 def test_one_path_may_be_given_by_itself() -> None:
@@ -167,7 +236,13 @@ def test_one_path_may_be_given_by_itself() -> None:
         ("a.jsonl", b'{"text": "\\u200f"}', "a.jsonl:1: no text: not a letter"),
         ("a.jsonl", b'{"passages": []}', "a.jsonl:1: no text: not a letter"),
         ("a.json", b"{", "a.json: not JSON"),
-        ("a.json", b"[1]", "a.json: item 1 of the array is not an object"),
+        ("a.json", b"[1]", "a.json:1: item 1 of the array is not an object"),
+        (
+            "a.jsonl",
+            b'{"passages": [{"text": "a"}, {"matn": "b"}]}',
+            r"a.jsonl:1: passage 2 is \{'matn': 'b'\}, expected a string, or an object with one",
+        ),
+        ("a.jsonl", b'{"passages": ["a", null]}', "a.jsonl:1: passage 2 is None, expected"),
         ("a.csv", b"id,matn\n1,a\n", "a.csv: no column 'text'; it has 'id', 'matn'"),
         ("a.csv", b'id,text\n1,"a\n', "a.csv:2: broken quotes"),
         ("a.tsv", b"", "a.tsv: the file is empty"),
@@ -213,6 +288,22 @@ def test_one_broken_record_costs_only_itself(tmp_path: Path) -> None:
         (3, lines[2]),
         (5, lines[4]),
     ]
+
+
+def test_one_bad_item_of_an_array_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'[{"text": "one a"}, null, {"text": "two b"}]')
+    articles, (reject,) = read(path)
+    assert [article.text for article in articles] == ["one a", "two b"]
+    assert (reject.line, reject.raw) == (2, b"null")
+
+
+def test_what_says_nothing_is_taken_as_not_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"id": NaN, "title": NaN, "source": NaN, "lang": "und", "text": "a b"}')
+    (article,), _ = read(path, columns=Columns(language="lang"))
+    assert (article.article_id, article.source, article.language) == ("a:1", None, None)
+    assert article.title != "nan"
 
 
 def test_a_row_of_parquet_without_text_is_kept_in_its_reject(tmp_path: Path) -> None:
