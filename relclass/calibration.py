@@ -243,7 +243,10 @@ def _fit_temperature(y: np.ndarray, z: np.ndarray, w: np.ndarray) -> Parameters 
     def loss(log_slope: float) -> float:
         return _log_loss(y, np.exp(log_slope) * z, w)
 
-    best = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded")
+    lowest, highest = -4.0, 4.0
+    best = minimize_scalar(loss, bounds=(lowest, highest), method="bounded")
+    if best.x < lowest + 1e-3:  # flatter still would be better
+        return None
     return {"slope": (float(np.exp(best.x)),), "intercept": (0.0,)}
 
 
@@ -267,6 +270,8 @@ def _fit_isotonic(y: np.ndarray, z: np.ndarray, w: np.ndarray) -> Parameters | N
     from sklearn.isotonic import IsotonicRegression
 
     curve = IsotonicRegression(y_min=0.0, y_max=1.0).fit(z, y, sample_weight=w)
+    if curve.y_thresholds_[0] == curve.y_thresholds_[-1]:
+        return None
     return {
         "logits": tuple(curve.X_thresholds_.tolist()),
         "probabilities": tuple(curve.y_thresholds_.tolist()),

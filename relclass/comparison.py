@@ -43,7 +43,8 @@ class Difference:
     difference : second less first, with the interval of the paired bootstrap.
     p_value : of the approximate randomisation test, two-sided; None where undefined.
     p_adjusted : by Holm over the pairs compared on this metric.
-    verdict : "first" or "second" where that one is better, else "within noise" or "undefined".
+    verdict : "first" or "second" where that one is better: p_adjusted is below ALPHA, and the
+        interval, if there is one, leaves out 0; else "within noise" or "undefined".
     """
 
     metric: str
@@ -305,7 +306,7 @@ def _judge(difference: Difference) -> str:
     if estimate.value is None or difference.p_adjusted is None:
         return "undefined"
     has_interval = estimate.low is not None and estimate.high is not None
-    spans_zero = not has_interval or estimate.low <= 0 <= estimate.high  # type: ignore[operator]
+    spans_zero = has_interval and estimate.low <= 0 <= estimate.high  # type: ignore[operator]
     if spans_zero or difference.p_adjusted >= ALPHA:
         return "within noise"
     second_is_higher = estimate.value > 0

@@ -151,19 +151,21 @@ def cross_validate(
     ----------
     fit : see `Fit`; `make_fit` makes one from a config.
     seeds : each deals the folds anew and seeds the model.
-    shares : of the training articles, in (0, 1), for the learning curve; the first seed only.
+    shares : of the training articles, in (0, 1], for the learning curve; the first seed only. The
+        curve ends in 1 whether it is named or not.
 
     Raises
     ------
     ValueError
-        If there is no seed, fewer than two folds, or a share is not in (0, 1).
+        If there is no seed, fewer than two folds, or a share is not in (0, 1].
     DataError
         If there are fewer articles than folds.
     """
     if n_folds < 2 or not seeds:
         raise ValueError(f"Got n_folds={n_folds}, seeds={tuple(seeds)}: expected 2 folds, 1 seed.")
-    if not all(0 < share < 1 for share in shares):
-        raise ValueError(f"Got shares={tuple(shares)} but expected shares in (0, 1).")
+    if not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"Got shares={tuple(shares)} but expected shares in (0, 1].")
+    fewer = tuple(share for share in shares if share < 1)
     groups = _group(passages)
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     if n_groups < n_folds:
@@ -171,7 +173,7 @@ def cross_validate(
     results: dict[bool, list[FoldResult]] = {True: [], False: []}
     for seed in seeds:
         for task in _tasks(passages, groups, n_folds=n_folds, seed=seed):
-            for share in (*(shares if seed == seeds[0] else ()), 1.0):
+            for share in (*(fewer if seed == seeds[0] else ()), 1.0):
                 result = _run(task, codebook, fit, share=share)
                 logger.info("seed %d fold %d share %.2f: %s", seed, task.fold, share, result)
                 results[share == 1].append(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -61,7 +62,8 @@ class Scores:
     n_positive : topic to passages that have it in gold.
     n_predicted : topic to passages that were given it.
     overall : name in metrics.OVERALL_METRICS to its estimate. Macro figures are means over the
-        topics that have a positive passage.
+        topics that have a positive passage; one that was never given counts as 0 in
+        macro-precision.
     by_topic : topic to name in metrics.TOPIC_METRICS to its estimate. Sensitivity is the recall.
     """
 
@@ -151,8 +153,9 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Write everything as JSON; undefined figures are null."""
-        text: str = _adapter().dump_json(self, indent=1).decode()
-        return text
+        # not dump_json, which refuses the lone surrogate that a text may hold
+        content = _adapter().dump_python(self, mode="json")
+        return json.dumps(content, ensure_ascii=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "evaluation") -> Evaluation:
@@ -165,6 +168,12 @@ class Evaluation:
         """
         from pydantic import ValidationError
 
+        version = _format_version(text)
+        if version > FORMAT_VERSION:
+            raise DataError(
+                f"{where}: format version {version} is newer than this relclass knows "
+                f"({FORMAT_VERSION}); update relclass"
+            )
         try:
             evaluation: Evaluation = _adapter().validate_json(text)
         except ValidationError as error:
@@ -174,11 +183,6 @@ class Evaluation:
                 f"{where}: not an evaluation as `relclass evaluate` writes it: "
                 f"{place + ': ' if place else ''}{first['msg']}"
             ) from error
-        if evaluation.format_version > FORMAT_VERSION:
-            raise DataError(
-                f"{where}: format version {evaluation.format_version} is newer than this "
-                f"relclass knows ({FORMAT_VERSION}); update relclass"
-            )
         return evaluation
 
 
@@ -359,6 +363,15 @@ def _draw_curves(labelling: Labelling, topics: Sequence[str]) -> Curves:
         },
         abstention=metrics.abstention_curve(y_true, labelling.y_pred, y_prob),
     )
+
+
+def _format_version(text: str) -> int:
+    """Read the version by itself: a newer format need not have the fields of this one."""
+    try:
+        version = json.loads(text).get("format_version")
+    except (ValueError, AttributeError):
+        version = None  # not JSON, or not an object: what is wrong is said by who reads it whole
+    return version if isinstance(version, int) else FORMAT_VERSION
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,8 @@
 
 Everything comes from scikit-learn where it has it. A figure that the data cannot give is NaN in
 an array over topics and None as a single number, never 0: a topic without a positive passage has
-no precision, recall, F1 or average precision.
+no precision, recall, F1 or average precision. Macro figures are means over the topics that have
+one; a topic that was never given counts as 0 in macro-precision.
 
 Arrays are as everywhere: `y_true` and `y_pred` multi-hot, `y_prob` in [0, 1], each of shape
 (n_passages, n_topics) in codebook order.
@@ -91,7 +92,7 @@ def summarise(y_true: np.ndarray, y_pred: np.ndarray, y_prob: np.ndarray) -> Sum
     micro = precision_recall_f1(y_true.reshape(-1, 1), y_pred.reshape(-1, 1))
     overall = {
         "macro_f1": _mean(f1),
-        "macro_precision": _mean(precision),
+        "macro_precision": _mean(np.where(np.isnan(recall), np.nan, np.nan_to_num(precision))),
         "macro_recall": _mean(recall),
         "macro_average_precision": _mean(by_topic["average_precision"]),
         "micro_precision": float(micro[0][0]),
@@ -123,7 +124,9 @@ def check_arrays(y_true: np.ndarray, y_pred: np.ndarray, y_prob: np.ndarray) -> 
     for name, array in (("y_true", y_true), ("y_pred", y_pred)):
         if not np.isin(array, (0, 1)).all():
             raise ValueError(f"Got {name} with values other than 0 and 1; expected marks.")
-    if not ((y_prob >= 0) & (y_prob <= 1)).all():  # NaN fails both
+    if np.isnan(y_prob).any():
+        raise ValueError("Got y_prob with NaN but expected probabilities.")
+    if not ((y_prob >= 0) & (y_prob <= 1)).all():
         raise ValueError("Got y_prob outside [0, 1] but expected probabilities, not logits.")
 
 

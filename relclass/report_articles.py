@@ -7,9 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from relclass.errors import DataError
 from relclass.records import Article, Prediction
 from relclass.report_charts import timeline
-from relclass.report_markup import Attributes, Markup, element, isolated, join, passage_attributes
+from relclass.report_markup import (
+    Attributes,
+    Markup,
+    element,
+    isolated,
+    join,
+    passage_attributes,
+    topic_class,
+)
 
 MIN_SHOWN = 0.05
 """A probability below this gets no label on the page, whatever the slider says."""
@@ -45,9 +54,22 @@ def gather_articles(
     Parameters
     ----------
     articles : give title, date and source; those without predictions are passed over.
+
+    Raises
+    ------
+    DataError
+        If the predictions are of different topics.
     """
     by_article: dict[str, list[Prediction]] = {}
+    topics: Sequence[str] | None = None
     for prediction in predictions:
+        topics = topics or tuple(prediction.probabilities)
+        if set(prediction.probabilities) != set(topics):
+            raise DataError(
+                f"passage {prediction.passage_id!r} has the topics "
+                f"{', '.join(prediction.probabilities)}, those before it {', '.join(topics)}; "
+                "report each model's predictions by themselves"
+            )
         by_article.setdefault(prediction.article_id, []).append(prediction)
     known = {article.article_id: article for article in articles}
     gathered = []
@@ -151,7 +173,7 @@ def _topic_counts(
         share = f"{total[topic] / n_passages:.1%} of passages" if n_passages else ""
         value = element("span", {"class": "value", "data-count": k}, f"{total[topic]:,}")
         small = element("small", {"data-share": k}, share)
-        term = element("dt", {}, element("span", {"class": f"name topic-{k}"}, topic))
+        term = element("dt", {}, element("span", {"class": f"name {topic_class(k)}"}, topic))
         cards.append(element("div", {"class": "card"}, term, element("dd", {}, value, small)))
     return element("dl", {"class": "cards"}, *cards)
 
@@ -159,7 +181,7 @@ def _topic_counts(
 def _controls(topics: Sequence[str], languages: Sequence[str]) -> Markup:
     boxes = [
         element(
-            "label", {"class": f"toggle topic-{k}"},
+            "label", {"class": f"toggle {topic_class(k)}"},
             element("input", {"type": "checkbox", "name": "topic", "value": k}), topic,
         )
         for k, topic in enumerate(topics)
@@ -198,7 +220,7 @@ def _contents(articles: Sequence[LabelledArticle], topics: Sequence[str]) -> Mar
     items = []
     for k, article in enumerate(articles):
         dots = [
-            element("span", {"class": f"swatch topic-{n}", "title": topic})
+            element("span", {"class": f"swatch {topic_class(n)}", "title": topic})
             for n, topic in enumerate(topics)
             if article.topics[topic]
         ]
@@ -258,13 +280,13 @@ def _passage(passage: Prediction, topics: Sequence[str]) -> Markup:
     chips = [
         element(
             "span",
-            {"class": f"chip topic-{k}", "data-topic": k, "hidden": k not in given},
+            {"class": f"chip {topic_class(k)}", "data-topic": k, "hidden": k not in given},
             topic, " ", element("b", {}, f"{passage.probabilities[topic]:.2f}"),
         )
         for k, topic in enumerate(topics)
         if k in given or passage.probabilities[topic] >= MIN_SHOWN
     ]  # fmt: skip
-    tint = "" if strongest is None else f" has-topic topic-{strongest}"
+    tint = "" if strongest is None else f" has-topic {topic_class(strongest)}"
     attributes = {
         "class": f"passage{tint}",
         "tabindex": "-1",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from relclass.evaluation import Estimate
-from relclass.report_markup import Attributes, Markup, element, join
+from relclass.report_markup import Attributes, Markup, element, join, topic_class
 
 WIDTH, HEIGHT = 340, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
@@ -22,7 +22,8 @@ class Series:
     points : (x, y), both in [0, 1] of the axes.
     css_class : carries the colour, such as "topic-0".
     sizes : of the dots, in [0, 1]; empty draws none.
-    is_stepped : whether y holds until the next x.
+    is_stepped : whether a point's y holds from the x before it, the first one's from 0; the area
+        below a precision-recall line is then the average precision.
     """
 
     name: str
@@ -127,7 +128,7 @@ def timeline(
             label = f"{topic}, {periods[k]}: {count} of {total} passages"
             bars.append(element("rect", bar, element("title", {}, label)))
         group: Attributes = {
-            "class": f"series topic-{position}",
+            "class": f"series {topic_class(position)}",
             "data-topic": position,
             "data-base": base,
             "data-scale": scale,
@@ -153,7 +154,7 @@ def timeline(
 def legend(names: Sequence[str]) -> Markup:
     """Name the colour of each topic."""
     items = [
-        element("li", {"class": f"topic-{k}"}, element("span", {"class": "swatch"}), name)
+        element("li", {"class": topic_class(k)}, element("span", {"class": "swatch"}), name)
         for k, name in enumerate(names)
     ]
     return element("ul", {"class": "legend"}, *items)
@@ -186,13 +187,11 @@ def _grid(axes: Axes) -> Markup:
 def _path(series: Series, axes: Axes) -> Markup:
     steps: list[str] = []
     for position, (x, y) in enumerate(series.points):
-        place = f"{_x(x):.1f} {_y(y, axes):.1f}"
-        if not position:
-            steps.append(f"M{place}")
-        elif series.is_stepped:
-            steps.append(f"H{_x(x):.1f}V{_y(y, axes):.1f}")
+        across, up = f"{_x(x):.1f}", f"{_y(y, axes):.1f}"
+        if series.is_stepped:
+            steps.append(f"V{up}H{across}" if position else f"M{_x(0):.1f} {up}H{across}")
         else:
-            steps.append(f"L{place}")
+            steps.append(f"{'L' if position else 'M'}{across} {up}")
     return element("path", {"d": "".join(steps), "fill": "none"})
 
 

@@ -8,7 +8,14 @@ from relclass.error_analysis import Mistake
 from relclass.evaluation import Estimate, Evaluation, Scores, Slice
 from relclass.metrics import error_at_coverage
 from relclass.report_charts import Axes, Series, interval_bar, legend, line_chart, round_up
-from relclass.report_markup import Markup, element, isolated, join, passage_attributes
+from relclass.report_markup import (
+    Markup,
+    element,
+    isolated,
+    join,
+    passage_attributes,
+    topic_class,
+)
 
 HEADLINES = {
     "macro_f1": "macro F1",
@@ -38,7 +45,8 @@ _NOTES = (
     "seed {seed}. Passages of one article are drawn together; fewer than five articles, or such "
     "with the topic, get none; nor does the calibration error, which resampling raises.",
     "Macro figures are means over the topics that have a positive passage. A topic without one "
-    "has no precision, recall, F1 or average precision: it reads “undefined”.",
+    "has no precision, recall, F1 or average precision: it reads “undefined”. So does precision "
+    "where nothing was given the topic; in macro-precision it counts as 0.",
     "Calibration error (ECE): ten bins of equal width, each topic by itself; Brier: mean squared "
     "error of the probability. Lower is better for both.",
     "Coverage: passages are answered from the most to the least certain; the error is the share "
@@ -173,7 +181,7 @@ def _topic_table(evaluation: Evaluation) -> Markup:
     rows = []
     for position, topic in enumerate(evaluation.topics):
         scores = evaluation.overall.by_topic[topic]
-        name = element("span", {"class": f"name topic-{position}"}, topic)
+        name = element("span", {"class": f"name {topic_class(position)}"}, topic)
         rows.append(
             element(
                 "tr",
@@ -182,7 +190,7 @@ def _topic_table(evaluation: Evaluation) -> Markup:
                 *_cells(
                     f"{evaluation.overall.n_positive[topic]:,}",
                     f"{evaluation.overall.n_predicted[topic]:,}",
-                    interval_bar(scores["f1"], css_class=f"topic-{position}"),
+                    interval_bar(scores["f1"], css_class=topic_class(position)),
                     *(_figure(scores[column]) for column in _TOPIC_COLUMNS),
                 ),
             )
@@ -194,7 +202,7 @@ def _topic_table(evaluation: Evaluation) -> Markup:
 def _curves(evaluation: Evaluation) -> Markup:
     recall, reliable = [], []
     for position, topic in enumerate(evaluation.topics):
-        css_class = f"topic-{position}"
+        css_class = topic_class(position)
         points = [(p.x, p.y) for p in evaluation.curves.precision_recall[topic]]
         recall.append(Series(topic, points, css_class, is_stepped=True))
         bins = [
@@ -307,7 +315,7 @@ def _terms(evaluation: Evaluation) -> Markup:
             element("li", {}, isolated(one.term), " ", element("small", {}, f"{one.weight:.2f}"))
             for one in evaluation.terms.get(topic, ())
         ]
-        name = element("span", {"class": f"name topic-{position}"}, topic)
+        name = element("span", {"class": f"name {topic_class(position)}"}, topic)
         columns.append(element("div", {}, element("h3", {}, name), element("ol", {}, *items)))
     return element("div", {"class": "terms"}, *columns)
 
@@ -334,7 +342,7 @@ def _mistakes(evaluation: Evaluation) -> Markup:
 
 
 def _mistake(mistake: Mistake, topics: Sequence[str]) -> Markup:
-    css_class = f"topic-{topics.index(mistake.topic)}" if mistake.topic in topics else ""
+    css_class = topic_class(topics.index(mistake.topic)) if mistake.topic in topics else ""
     summary = "wrongly given" if mistake.kind == "false alarm" else "missed"
     header = [
         element("span", {"class": f"name {css_class}"}, mistake.topic),

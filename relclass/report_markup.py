@@ -7,6 +7,8 @@ from html import escape
 
 RIGHT_TO_LEFT = ("ar", "fa")
 """Languages always written so; Azerbaijani has both scripts and is left to the browser."""
+N_COLOURS = 8
+"""Of topics in page.css; further topics take them again. articles.js counts the same."""
 _VOID = ("br", "circle", "hr", "input", "line", "meta", "path", "polyline", "rect")
 _FORBIDDEN = '"<>&='
 
@@ -69,6 +71,11 @@ def passage_attributes(language: str) -> dict[str, str]:
     direction = "rtl" if language in RIGHT_TO_LEFT else "auto"
     known = {} if language == "other" else {"lang": language}
     return {"dir": direction, **known}
+
+
+def topic_class(position: int) -> str:
+    """Give the class that colours the topic at a position in the codebook, from 0."""
+    return f"topic-{position % N_COLOURS}"
 
 
 def _number(value: object) -> str:

@@ -153,9 +153,10 @@ def weighted_metrics(sums: GroupSums, weights: np.ndarray, *, ranked: bool = Tru
             _average_precision(labelling, topic, weights) for topic in range(n_topics)
         ])  # fmt: skip
     micro = _prf(tp.sum(axis=1), fp.sum(axis=1), fn.sum(axis=1))
+    is_never_given = (tp + fn > 0) & (tp + fp == 0)
+    averaged = {"precision": np.where(is_never_given, 0.0, figures["precision"])}
+    averaged |= {k: figures[k] for k in ("recall", "f1", "average_precision") if k in figures}
     has_positive = labelling.y_true.any(axis=0)
-    counted = dict.fromkeys(("recall", "f1", "average_precision"), has_positive)
-    counted["precision"] = has_positive & labelling.y_pred.any(axis=0)
     overall = {
         "subset_accuracy": _ratio(exact, n),
         "hamming_loss": _ratio((fp + fn).sum(axis=1), n * n_topics),
@@ -165,9 +166,8 @@ def weighted_metrics(sums: GroupSums, weights: np.ndarray, *, ranked: bool = Tru
     overall.update(
         zip(("micro_precision", "micro_recall", "micro_f1"), micro, strict=True),
     )
-    for name, is_counted in counted.items():
-        if name in figures:
-            overall[f"macro_{name}"] = _mean(figures[name][:, is_counted])
+    for name, values in averaged.items():
+        overall[f"macro_{name}"] = _mean(values[:, has_positive])
     return Resampled(overall=overall, by_topic=figures)
 
 
@@ -231,7 +231,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _mean(figures: np.ndarray) -> np.ndarray:
-    """Average over the topics that the labelling defines, shape (n_resamples,).
+    """Average over the topics that the labelling has, shape (n_resamples,).
 
     NaN in a resample that lacks one of them: a mean over fewer topics is another figure.
     """

@@ -63,6 +63,7 @@ class Scored:
 def read_gold(
     data: str,
     *,
+    codebook: Codebook | None = None,
     config: Path | None = None,
     origin: str | None = None,
     codebook_path: Path | None = None,
@@ -72,9 +73,10 @@ def read_gold(
     Parameters
     ----------
     data : "train", "validation" or "test" of the project's data, or a labelled file or folder.
+    codebook : of a labelled file, where neither a path nor a config is given.
     config : a training config whose data section says where a split's passages lie.
     origin : "real" or "authored"; None takes both.
-    codebook_path : None takes the config's.
+    codebook_path : of a labelled file; None takes the config's.
 
     Raises
     ------
@@ -92,7 +94,8 @@ def read_gold(
         dataset = load_dataset(settings)
         gold = Gold(data, dataset.part(data, origin=origin), dataset.codebook)
     else:
-        codebook = load_codebook(codebook_path or settings.codebook)
+        if codebook is None or codebook_path or config:
+            codebook = load_codebook(codebook_path or settings.codebook)
         read = read_labelled(data, codebook)
         kept = [passage for passage in read if origin in (None, passage.origin)]
         gold = Gold(Path(data).name, kept, codebook)

@@ -9,7 +9,7 @@ import numpy as np
 
 from relclass.config import AS_READ, ThresholdSettings
 from relclass.dataset import Dataset, to_arrays
-from relclass.errors import DataError
+from relclass.errors import DataError, ModelError
 from relclass.models.base import Classifier
 from relclass.models.ensemble import (
     EnsembleScorer,
@@ -21,6 +21,8 @@ from relclass.records import LabelledPassage
 from relclass.run_folder import plain
 from relclass.thresholds import Calibration, fit_calibration, tune_thresholds
 from relclass.training import measure
+
+N_FOLDS = 5
 
 
 def build_ensemble(
@@ -47,11 +49,20 @@ def build_ensemble(
 
     Raises
     ------
+    ModelError
+        If a member has other topics than the data, or in another order.
     DataError
-        If there are no validation passages of that origin.
+        If there are no validation passages of that origin, or too few articles have a topic.
     ValueError
-        If the members do not fit together, or a topic has no positive validation passage.
+        If two members share a name.
     """
+    for member in members:
+        if member.topics != dataset.codebook.names:
+            raise ModelError(
+                f"{member.name}: the model has the topics {', '.join(member.topics)}, the data "
+                f"{', '.join(dataset.codebook.names)}; expected the same in the same order: weigh "
+                "models that were trained with this codebook"
+            )
     settings = thresholds or ThresholdSettings(origin="real", calibration="none")
     origin = None if settings.origin == "all" else settings.origin
     passages = dataset.part("validation", origin=origin)
@@ -115,10 +126,40 @@ def weigh_members(
     y_true : shape (n_passages, n_topics).
     groups : article of each passage, shape (n_passages,).
     method : of calibration.
+
+    Raises
+    ------
+    DataError
+        If a topic's passages, or those without it, are of fewer than two articles.
     """
-    crossed = cross_fit_logits(members, logits, y_true, groups)
+    fewest = _count_articles(members[0].topics, y_true, groups)
+    # with a topic in few articles, one of few folds may hold them all
+    n_folds = N_FOLDS if fewest >= N_FOLDS else len(np.unique(groups))
+    crossed = cross_fit_logits(members, logits, y_true, groups, n_folds=n_folds)
     calibration = fit_calibration(y_true, crossed, method=method)
     return Weighed(fit_ensemble(members, logits, y_true), calibration, calibration.apply(crossed))
+
+
+def _count_articles(topics: Sequence[str], y_true: np.ndarray, groups: np.ndarray) -> int:
+    """Count the articles with each topic, and those without it; return the fewest.
+
+    Raises
+    ------
+    DataError
+        If they are fewer than two: weights could not be fitted without one of them.
+    """
+    counts = {
+        (topic, kind): len(np.unique(groups[y_true[:, column] == mark]))
+        for column, topic in enumerate(topics)
+        for mark, kind in enumerate(("without", "with"))
+    }
+    (topic, kind), fewest = min(counts.items(), key=lambda item: item[1])
+    if fewest < 2:
+        raise DataError(
+            f"topic {topic!r}: the validation passages {kind} it are of {fewest} articles, but "
+            "expected two or more to weigh models on; label more"
+        )
+    return fewest
 
 
 def number_articles(passages: Sequence[LabelledPassage]) -> np.ndarray:

@@ -143,7 +143,8 @@ class ThresholdScore:
     Parameters
     ----------
     calibration, tuning : the choice.
-    macro_f1 : mean over repeats, each on the out-of-fold topics of all passages.
+    macro_f1 : mean over repeats, each on the out-of-fold topics of all passages; over the topics
+        that have a positive passage.
     macro_f1_std : standard deviation over repeats.
     seen_macro_f1 : tuned and scored on the same passages; what it promises above `macro_f1`
         is overfitting.
@@ -253,8 +254,11 @@ def _calibrate_and_tune(
 
 
 def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """Average F1 over the topics that have a positive passage; 0 if none has."""
+    has_positive = y_true.any(axis=0)
     hits, total = (y_true * y_pred).sum(axis=0), y_true.sum(axis=0) + y_pred.sum(axis=0)
-    return float(np.mean(np.divide(2 * hits, total, out=np.zeros(len(hits)), where=total > 0)))
+    f1 = 2 * hits[has_positive] / total[has_positive]
+    return float(f1.mean()) if f1.size else 0.0
 
 
 def _log_loss(y_true: np.ndarray, y_prob: np.ndarray) -> float:

@@ -99,11 +99,12 @@ def test_a_topic_with_one_class_alone_keeps_the_sigmoid_and_says_so(method, labe
     assert "column 0 cannot be calibrated" in caplog.text
 
 
-def test_logits_that_rank_backwards_keep_the_sigmoid_under_platt(caplog):
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_logits_that_rank_backwards_keep_the_sigmoid(method, caplog):
     y_true = np.array([[1], [1], [1], [0], [0], [0]])
     logits = np.linspace(-3, 3, 6)[:, None]
-    calibration = fit_calibration(y_true, logits, method="platt")
-    assert calibration.parameters[0]["slope"] == (1.0,)
+    calibration = fit_calibration(y_true, logits, method=method)
+    np.testing.assert_allclose(calibration.apply(logits), sigmoid(logits), atol=0.01)
     assert "plain sigmoid kept" in caplog.text
 
 

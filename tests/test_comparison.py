@@ -15,7 +15,7 @@ from relclass.comparison import (
     randomisation_p_value,
 )
 from relclass.errors import DataError
-from relclass.evaluation import Bootstrap
+from relclass.evaluation import Bootstrap, evaluate
 
 GOLD = make_gold(60)
 QUICK = Bootstrap(n_resamples=200)
@@ -166,3 +166,23 @@ def test_passages_of_one_article_are_refused():
     gold = [replace(p, article_id="one") for p in GOLD]
     with pytest.raises(ValueError, match="passages of one article"):
         compare(gold, {"a": output(0.3, 0), "b": output(0.3, 1)}, CODEBOOK)
+
+
+def test_without_intervals_the_p_value_alone_decides():
+    models = {"weak": output(0.2, 0), "strong": output(0.45, 1), "twin": output(0.2, 2)}
+    found = compare(GOLD, models, CODEBOOK, bootstrap=Bootstrap(0), n_shuffles=400)
+    better = find(found, "macro_f1", "weak", "strong")
+    assert better.difference.low is None and better.p_adjusted < 0.05
+    assert better.verdict == "second"
+    assert find(found, "macro_f1", "weak", "twin").verdict == "within noise"
+
+
+def test_a_topic_that_one_model_never_gives_counts_against_its_macro_precision():
+    y_prob, y_pred = make_output(GOLD)
+    blank = y_pred.copy()
+    blank[:, 3] = 0
+    models = {"a": Predicted(y_prob, y_pred), "b": Predicted(y_prob, blank)}
+    settings = {"metrics": ["macro_precision"], "bootstrap": Bootstrap(0), "n_shuffles": 10}
+    difference = compare(GOLD, models, CODEBOOK, **settings).differences[0]
+    figures = evaluate(GOLD, y_prob, blank, CODEBOOK, bootstrap=Bootstrap(0)).overall.overall
+    assert difference.second_value == pytest.approx(figures["macro_precision"].value)

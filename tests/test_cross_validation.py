@@ -102,6 +102,13 @@ def test_the_learning_curve_grows_with_nested_articles():
     assert numbers == sorted(numbers) and len(numbers) == 3
 
 
+def test_a_learning_curve_may_name_its_end():
+    fit = Recorder()
+    result = cross_validate(GOLD, CODEBOOK, fit, n_folds=3, shares=(0.5, 1.0))
+    assert len(result.curve) == 3 and len(result.folds) == 3 and len(fit.calls) == 6
+    assert len(result.learning_curve()) == 2
+
+
 def test_a_topic_that_no_fold_has_is_undefined():
     gold = [replace(p, topics=tuple(t for t in p.topics if t != "karabakh")) for p in GOLD]
     result = cross_validate(gold, CODEBOOK, Recorder(), n_folds=3)
@@ -116,7 +123,8 @@ def test_a_topic_that_no_fold_has_is_undefined():
     [
         ({"n_folds": 1}, "n_folds=1"),
         ({"seeds": ()}, "expected 2 folds, 1 seed"),
-        ({"shares": (0.0,)}, r"shares=\(0.0,\) but expected shares in \(0, 1\)"),
+        ({"shares": (0.0,)}, r"shares=\(0.0,\) but expected shares in \(0, 1\]"),
+        ({"shares": (1.5,)}, r"shares=\(1.5,\) but expected shares in \(0, 1\]"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -11,13 +11,14 @@ from test_predictions_file import to_row, write_jsonl
 
 from relclass.calibration import Calibration
 from relclass.cli import main
+from relclass.codebook import Codebook, Topic
 from relclass.comparison import Comparison
 from relclass.config import BaselineSettings, NormalizeSettings
 from relclass.evaluation import read_evaluation
 from relclass.labelled import write_labelled
 from relclass.models.base import Classifier
 from relclass.models.baseline import fit_baseline
-from relclass.models.store import save_model
+from relclass.models.store import load_model, save_model
 
 GOLD = make_gold(12)
 SMALL = BaselineSettings(min_df=1, max_word_features=200, max_char_features=200)
@@ -108,6 +109,11 @@ def test_models_are_compared(capsys, files, tmp_path):
         (("evaluate", "no-such-model"), "no-such-model"),
         (("evaluate", "--output", "x.pdf"), "expected an output named .html"),
         (("evaluate", "--origin", "press"), "expected real or authored"),
+        (("evaluate", "--seed", "-1"), "Invalid value for '--seed'"),
+        (("cross-validate", "x.yaml", "--seed", "-1"), "Invalid value for '--seed'"),
+        (("cross-validate", "x.yaml", "--share", "0"), "Invalid value for '--share'"),
+        (("cross-validate", "x.yaml", "--share", "1.5"), "Invalid value for '--share'"),
+        (("cross-validate", "x.yaml", "--origin", "press"), "Invalid value for '--origin'"),
         (("report", "none.json"), "cannot read the evaluation"),
         (("report", "none.jsonl"), "cannot read the file"),
         (("report", "a.json", "b.jsonl"), "not both"),
@@ -116,7 +122,7 @@ def test_models_are_compared(capsys, files, tmp_path):
 )
 def test_wrong_arguments_end_with_a_message(capsys, files, monkeypatch, arguments, message):
     monkeypatch.chdir(files)
-    known = () if arguments[0] == "report" else data(files)
+    known = data(files) if arguments[0] in ("evaluate", "compare") else ()
     code, _, err = run(capsys, *arguments, *known)
     assert code == 1 and message in err and "Traceback" not in err
 
@@ -175,6 +181,40 @@ def test_a_report_is_made_of_labelled_articles(capsys, files, tmp_path):
     assert "عنوان 0<" not in page
 
 
+def test_a_report_without_dates_shows_the_first_articles(capsys, files, tmp_path):
+    arguments = ("report", files / "good.jsonl", "-o", tmp_path / "read.html")
+    code, _, err = run(capsys, *arguments, "--max-articles", 10)
+    assert code == 0 and "12 articles; the page shows the first 10" in err
+
+
+def test_a_report_reads_articles_by_the_columns_named_and_goes_past_a_broken_one(
+    capsys, files, tmp_path
+):
+    rows = [
+        {
+            "nid": f"a{k}",
+            "head": f"عنوان {k}",
+            "day": "2021-03-05",
+            "agency": "نمونه",
+            "body": "متن",
+        }
+        for k in range(12)
+    ]
+    path = write_jsonl(tmp_path / "articles.jsonl", rows)
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([*lines[:4], '{"nid": ', *lines[5:]]) + "\n", encoding="utf-8")
+    code, out, err = run(
+        capsys, "report", files / "good.jsonl", "--articles", path, "-o", tmp_path / "read.html",
+        "--text-column", "body", "--id-column", "nid", "--title-column", "head",
+        "--date-column", "day", "--source-column", "agency",
+    )  # fmt: skip
+    assert code == 2 and "wrote" in out
+    assert "refused 1, the first: " in err and "articles.jsonl:5: " in err
+    page = (tmp_path / "read.html").read_text("utf-8")
+    assert "عنوان 3" in page and "عنوان 4" not in page
+    assert "2021-03-05" in page and "نمونه" in page and 'id="a11"' in page
+
+
 def test_the_script_does_what_the_command_does(monkeypatch, capsys, files):
     script = Path(__file__).parents[1] / "scripts" / "evaluate.py"
     arguments = ["evaluate", "--predictions", files / "good.jsonl", "--resamples", 0, *data(files)]
@@ -193,3 +233,42 @@ def test_gold_that_was_changed_since_is_noticed(capsys, files, tmp_path):
         files / "codebook.yaml", "--predictions", files / "good.jsonl",
     )  # fmt: skip
     assert code == 1 and "its text is not the gold passage's" in err
+
+
+def test_a_labelled_file_is_read_by_the_models_own_codebook(capsys, files, tmp_path, monkeypatch):
+    own = Codebook(version="7", topics=(Topic(name="trade", definition="x"), *CODEBOOK.topics))
+    marks = np.hstack([np.eye(len(GOLD), 1, dtype=np.float32), marks_of(GOLD)])
+    scorer = fit_baseline([p.text for p in GOLD], marks, None, SMALL)
+    save_model(
+        Classifier("own", own, scorer, NormalizeSettings(), Calibration(), np.full(5, 0.5)),
+        tmp_path / "model",
+    )
+    gold = [replace(GOLD[0], topics=("trade",)), *GOLD[1:]]
+    write_labelled(gold, tmp_path / "gold.jsonl")
+    monkeypatch.chdir(tmp_path)  # where no data/codebook.yaml lies
+    code, out, _ = run(capsys, "evaluate", "model", "--data", "gold.jsonl", "--resamples", 0)
+    assert code == 0 and "trade" in out
+    save_model(load_model("model"), tmp_path / "twin")
+    options = ("--data", "gold.jsonl", "--resamples", 0, "--shuffles", 10)
+    code, out, _ = run(capsys, "compare", "model", "twin", *options)
+    assert code == 0 and "within" in out
+
+
+def test_names_are_printed_whole_and_as_they_are(capsys, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        rows = (files / "good.jsonl").read_bytes()
+        (tmp_path / folder / "preds[fa].jsonl").write_bytes(rows)
+    paths = [tmp_path / folder / "preds[fa].jsonl" for folder in ("first", "second")]
+    flags = [part for path in paths for part in ("--predictions", path)]
+    code, out, _ = run(
+        capsys, "evaluate", *data(files), *flags, "--resamples", 0, "-o", tmp_path / "e.md"
+    )
+    assert code == 0 and "preds[fa].jsonl on gold.jsonl" in out.replace("\n", " ")
+    written = (tmp_path / "e.md").read_text("utf-8").replace("\\", "")
+    assert "\n## preds[fa].jsonl\n" in written and f"\n## {paths[1]}\n" in written
+    code, out, _ = run(capsys, "compare", *paths, *data(files), "--resamples", 50, "--shuffles", 10)
+    assert code == 0 and "…" not in out
+    first_column = "".join(line.split("│")[1].strip() for line in out.splitlines() if "│" in line)
+    assert "macro_average_precision" in first_column

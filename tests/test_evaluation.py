@@ -182,6 +182,16 @@ def test_an_evaluation_of_a_newer_format_is_refused(evaluation):
     newer = replace(evaluation, format_version=99)
     with pytest.raises(DataError, match="format version 99 is newer"):
         Evaluation.from_json(newer.to_json())
+    content = json.loads(newer.to_json())
+    del content["curves"]  # as a newer format may
+    with pytest.raises(DataError, match=r"e\.json: format version 99 is newer.*update relclass"):
+        Evaluation.from_json(json.dumps(content), where="e.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", '{"format_version": "x"}'])
+def test_what_is_no_evaluation_is_refused_whatever_it_is(text):
+    with pytest.raises(DataError, match="not an evaluation"):
+        Evaluation.from_json(text)
 
 
 def test_topics_stand_in_codebook_order(evaluation):

@@ -88,6 +88,13 @@ def test_precision_is_undefined_where_nothing_was_given_the_topic():
     np.testing.assert_array_equal(f1[:2], 0)
 
 
+def test_a_topic_that_is_never_given_counts_as_0_in_macro_precision():
+    y_true = np.eye(4, dtype=np.uint8)
+    y_pred = y_true * np.array([1, 0, 0, 0], dtype=np.uint8)
+    found = summarise(y_true, y_pred, y_true.astype(float)).overall["macro_precision"]
+    assert found == precision_score(y_true, y_pred, average="macro", zero_division=0) == 0.25
+
+
 def test_specificity_is_undefined_where_every_passage_has_the_topic():
     assert np.isnan(specificity(np.ones((3, 1)), np.ones((3, 1)))[0])
 
@@ -212,7 +219,7 @@ def test_passages_of_equal_confidence_are_answered_together():
         ((Y_TRUE[:, 0], Y_PRED[:, 0], Y_PROB[:, 0]), "expected one shape"),
         ((Y_TRUE * 2, Y_PRED, Y_PROB), "y_true with values other than 0 and 1"),
         ((Y_TRUE, Y_PRED, Y_PROB * 5), r"outside \[0, 1\]"),
-        ((Y_TRUE, Y_PRED, np.full_like(Y_PROB, np.nan)), r"outside \[0, 1\]"),
+        ((Y_TRUE, Y_PRED, np.full_like(Y_PROB, np.nan)), "y_prob with NaN"),
     ],
 )
 def test_arrays_that_cannot_belong_together_are_refused(arrays, message):

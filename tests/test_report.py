@@ -4,12 +4,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from evaluation_data import TOPICS, make_gold
+from evaluation_data import TOPICS, make_gold, make_output, make_predictions, marks_of
 from report_data import HOSTILE, Page, build_articles, build_evaluation
 
 from relclass.error_analysis import TermWeight
-from relclass.errors import ConfigError
+from relclass.errors import ConfigError, DataError
 from relclass.evaluation import Evaluation, read_evaluation
+from relclass.metrics import average_precision, precision_recall_points
 from relclass.report import (
     build_page,
     write_articles,
@@ -17,7 +18,7 @@ from relclass.report import (
     write_evaluations,
 )
 from relclass.report_articles import articles_body, count_over_time, gather_articles
-from relclass.report_charts import interval_bar, round_up
+from relclass.report_charts import Axes, Series, interval_bar, line_chart, round_up
 from relclass.report_evaluation import evaluation_body, mark_words
 
 
@@ -211,7 +212,15 @@ def test_markdown_has_a_row_for_each_slice_and_escapes_what_it_quotes(tmp_path, 
 def test_a_lone_surrogate_does_not_stop_a_report(tmp_path):
     gold = [replace(p, text=p.text + "\ud83d") for p in make_gold(3)]
     write_articles(build_articles(gold), tmp_path / "a.html")
-    assert "?" in (tmp_path / "a.html").read_text("utf-8")
+    assert f"{make_gold(3)[0].text}?" in Page((tmp_path / "a.html").read_text("utf-8")).text
+    evaluation = build_evaluation(gold)
+    assert evaluation.mistakes
+    write_evaluations([evaluation], tmp_path / "e.json")
+    read = read_evaluation(tmp_path / "e.json")
+    assert read == replace(
+        evaluation,
+        mistakes=tuple(replace(m, text=m.text[:-1] + "?") for m in evaluation.mistakes),
+    )
 
 
 def test_an_output_of_another_kind_is_refused(tmp_path, evaluation):
@@ -242,3 +251,34 @@ def test_an_undefined_estimate_draws_no_dot(evaluation):
     defined = evaluation.overall.overall["macro_f1"]
     assert "<circle" in interval_bar(defined)
     assert "<circle" not in interval_bar(replace(defined, value=None))
+
+
+def test_predictions_of_different_topics_are_refused():
+    gold = make_gold(2)
+    one, *_, other = make_predictions(gold, *make_output(gold))
+    other = replace(other, topics=("trade",), probabilities={"security": 0.1, "trade": 0.9})
+    message = "'a1/2' has the topics security, trade, those before it security, transit, energy"
+    with pytest.raises(DataError, match=message):
+        gather_articles([one, other])
+
+
+def test_the_area_below_a_precision_recall_line_is_the_average_precision():
+    gold = make_gold()
+    y_true, (y_prob, _) = marks_of(gold), make_output(gold, skill=0.25)
+    points = [(p.x, p.y) for p in precision_recall_points(y_true[:, 0], y_prob[:, 0])]
+    chart = line_chart([Series("x", points, "c", is_stepped=True)], Axes("t", "x", "y"))
+    path = re.search(r'd="(M[^"]*)"', chart)[1]
+    corners = Page(line_chart([], Axes("t", "x", "y", has_diagonal=True))).find("line")[-1]
+    x0, y0, x1, y1 = (float(corners[end]) for end in ("x1", "y1", "x2", "y2"))
+    x, y, area = x0, y0, 0.0
+    for command, numbers in re.findall(r"([MHV])([\d. ]+)", path):
+        if command == "M":
+            assert float(numbers.split()[0]) == x0
+            y = float(numbers.split()[1])
+        elif command == "V":
+            y = float(numbers)
+        else:
+            area += (float(numbers) - x) * (y0 - y)
+            x = float(numbers)
+    expected = average_precision(y_true[:, :1], y_prob[:, :1])[0]
+    assert area / ((x1 - x0) * (y0 - y1)) == pytest.approx(expected, abs=0.002)

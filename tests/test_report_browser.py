@@ -6,11 +6,11 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from evaluation_data import make_gold
+from evaluation_data import make_gold, make_output, make_predictions
 from report_data import HOSTILE, Page, build_articles, build_evaluation
 
 from relclass.report import build_page
-from relclass.report_articles import articles_body
+from relclass.report_articles import articles_body, gather_articles
 from relclass.report_evaluation import evaluation_body
 
 CHROMIUM = next(
@@ -97,7 +97,9 @@ def test_filters_and_slider_show_what_fits(browse):
       id('find').value = 'عنوان 7'; say(id('find'), 'input');
       out.found = shown('.article').map((n) => n.querySelector('h3').textContent);
       id('find').value = 'no such words'; say(id('find'), 'input');
-      out.empty = !id('empty').hidden; id('find').value = ''; say(id('find'), 'input');
+      out.empty = !id('empty').hidden;
+      id('find').value = 'energy'; say(id('find'), 'input');
+      out.label = shown('.article').length; id('find').value = ''; say(id('find'), 'input');
       const own = shown('.chip').length;
       id('threshold').value = 0.9; say(id('threshold'), 'input');
       out.high = shown('.chip').every((c) => Number(c.querySelector('b').textContent) >= 0.9);
@@ -114,9 +116,25 @@ def test_filters_and_slider_show_what_fits(browse):
     assert found["karabakh"] == sum("karabakh" in a.topics for a in articles)
     assert found["arabic"] == sum(a.passages[0].language == "ar" for a in articles)
     assert found["found"] == ["عنوان 7"]
+    assert found["label"] == 0  # no text has the word; labels do, hidden ones too
     assert found["empty"] and found["high"] and found["fewer"] and found["again"]
     assert found["cards"] == found["chips"]
     assert found["says"] == "0.90"
+
+
+def test_topics_beyond_the_eighth_have_colours_too(browse):
+    names = [f"topic {k}" for k in range(9)]
+    passage = make_predictions(make_gold(1), *make_output(make_gold(1)))[0]
+    many = replace(passage, topics=(names[8],), probabilities=dict.fromkeys(names, 0.9))
+    html = build_page("x", articles_body(gather_articles([many])), script="articles.js")
+    steps = """
+      out.ninth = document.querySelector('.passage').className;
+      out.chips = new Set([...document.querySelectorAll('.chip')]
+        .map((c) => getComputedStyle(c).getPropertyValue('--c'))).size;
+    """
+    found = answer(browse(drive(html, steps), "--dump-dom"))
+    assert found["ninth"] == "passage has-topic topic-0"
+    assert found["chips"] == 8
 
 
 def test_keys_move_between_labelled_passages(browse):

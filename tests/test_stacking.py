@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from test_models_ensemble import CODEBOOK, TEXTS, Y_TRUE, classifier
 
+from relclass.codebook import Codebook, Topic
 from relclass.config import LexiconSettings, ThresholdSettings
 from relclass.dataset import Dataset
-from relclass.errors import DataError
+from relclass.errors import DataError, ModelError
 from relclass.examples import Examples
 from relclass.models.lexicon import LexiconScorer
 from relclass.records import LabelledPassage
@@ -64,3 +65,46 @@ def test_a_lexicon_is_a_model_like_another() -> None:
     scorer = fit_small(LexiconSettings(), examples, ("energy", "transit"))
     assert isinstance(scorer, LexiconScorer)
     assert scorer.score(["خط لوله گاز"])[0, 0] > 0 > scorer.score(["دیدار"])[0, 0]
+
+
+@pytest.mark.parametrize(
+    "topics", [CODEBOOK.topics[::-1], tuple(Topic(name=n, definition=n) for n in ("food", "sport"))]
+)
+def test_members_of_other_topics_than_the_data_are_refused(dataset, members, topics) -> None:
+    codebook = Codebook(version="1", topics=topics)
+    expected = f"gas: the model has the topics energy, transit, the data {topics[0].name}, "
+    with pytest.raises(ModelError, match=expected):
+        build_ensemble(members, replace(dataset, codebook=codebook), name="both")
+
+
+def in_articles(dataset, article_of):
+    passages = (replace(p, article_id=article_of(k, p)) for k, p in enumerate(dataset.passages))
+    return replace(dataset, passages=tuple(passages))
+
+
+def test_a_topic_that_one_article_has_cannot_be_weighed(dataset, members) -> None:
+    one = in_articles(dataset, lambda k, p: "one" if "energy" in p.topics else str(k))
+    with pytest.raises(DataError, match="'energy': the validation passages with it are of 1 art"):
+        build_ensemble(members, one, name="both")
+
+
+@pytest.mark.parametrize("origin", ["real", "all"])
+def test_a_topic_that_no_passage_has_cannot_be_weighed(dataset, members, origin) -> None:
+    bare = tuple(replace(p, topics=()) for p in dataset.passages)
+    settings = ThresholdSettings(origin=origin)
+    with pytest.raises(DataError, match="'energy': the validation passages with it are of 0 art"):
+        build_ensemble(members, replace(dataset, passages=bare), name="x", thresholds=settings)
+
+
+def test_a_few_articles_are_enough_to_weigh_on(dataset, members) -> None:
+    few = in_articles(dataset, lambda k, p: str(k % 3))
+    assert (build_ensemble(members, few, name="both").predict(TEXTS) == Y_TRUE).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_topic_of_two_articles_is_never_held_out_whole(dataset, members, seed) -> None:
+    names = np.random.default_rng(seed).permutation(len(dataset.passages))
+    two = in_articles(
+        dataset, lambda k, p: f"energy {k % 2}" if "energy" in p.topics else str(names[k])
+    )
+    build_ensemble(members, two, name="both")

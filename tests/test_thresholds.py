@@ -127,6 +127,17 @@ def test_the_nested_check_covers_every_choice_and_sees_through_overfitting():
     assert plain.macro_f1 == pytest.approx(macro_f1(y_true, y_pred)) == plain.seen_macro_f1
 
 
+def test_a_topic_that_no_passage_has_does_not_lower_the_nested_scores():
+    y_true, logits = make_passages(100)
+    absent = np.hstack([y_true, np.zeros((100, 1))]), np.hstack([logits, np.full((100, 1), 3.0)])
+    both = [nested_threshold_scores(*arrays, n_repeats=1) for arrays in ((y_true, logits), absent)]
+    fixed = [
+        next(s for s in scores if (s.calibration, s.tuning) == ("none", "fixed")) for scores in both
+    ]
+    assert fixed[0].macro_f1 == pytest.approx(fixed[1].macro_f1)
+    assert fixed[0].seen_macro_f1 == pytest.approx(fixed[1].seen_macro_f1)
+
+
 def test_noise_is_worth_nothing_in_the_nested_check():
     rng = np.random.default_rng(0)
     y_true = (rng.random((100, 3)) < 0.1).astype(int)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from relclass.codebook import Codebook
     from relclass.comparison import Comparison
     from relclass.cross_validation import CrossValidation
     from relclass.evaluation import Estimate, Evaluation
@@ -22,13 +25,16 @@ Config = Annotated[
 ]
 Origin = Annotated[str | None, typer.Option(help="Only real or only authored passages.")]
 CodebookFile = Annotated[
-    Path | None, typer.Option(help="Codebook [default: the model's, or data/codebook.yaml].")
+    Path | None,
+    typer.Option(
+        help="Of a labelled file [default: the config's, the first model's, or data/codebook.yaml]."
+    ),
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Score passages that gold and predictions both have.")
 ]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
-Seed = Annotated[int, typer.Option(help="Of the resamples.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the resamples.")]
 Outputs = Annotated[
     list[Path] | None,
     typer.Option("--output", "-o", help="Write here too; may be given more than once."),
@@ -55,25 +61,36 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Score models, or predictions on disk, against labelled passages."""
+    from dataclasses import replace
+
     from relclass.evaluation import Bootstrap
     from relclass.report import check_suffix, write_evaluations
     from relclass.scoring import evaluate_source, read_gold
 
     for path in output or ():
         check_suffix(path)
-    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    sources = _sources(models, predictions)
+    gold = read_gold(
+        data,
+        codebook=_own_codebook(sources),
+        config=config,
+        origin=origin,
+        codebook_path=codebook,
+    )
     bootstrap = Bootstrap(n_resamples=resamples, seed=seed)
     shows_mistakes = any(path.suffix.lower() in (".html", ".json") for path in output or ())
-    evaluations = [
-        evaluate_source(
+    evaluations: list[Evaluation] = []
+    for source in sources:
+        evaluation = evaluate_source(
             source,
             gold,
             bootstrap=bootstrap,
             n_mistakes=mistakes if shows_mistakes else 0,
             partial=partial,
         )
-        for source in _sources(models, predictions)
-    ]
+        if evaluation.model in {other.model for other in evaluations}:
+            evaluation = replace(evaluation, model=source)
+        evaluations.append(evaluation)
     _print_evaluations(evaluations)
     for path in output or ():
         write_evaluations(evaluations, path)
@@ -102,7 +119,13 @@ def compare(
         raise typer.BadParameter("give two or more models to compare", param_hint="MODELS")
     for path in output or ():
         check_suffix(path, known=(".md", ".json"))
-    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    gold = read_gold(
+        data,
+        codebook=_own_codebook(models),
+        config=config,
+        origin=origin,
+        codebook_path=codebook,
+    )
     comparison = compare_sources(
         models, gold, bootstrap=Bootstrap(n_resamples=resamples, seed=seed), n_shuffles=shuffles
     )
@@ -119,16 +142,21 @@ def cross_validate(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="How many.")] = 5,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="May be given more than once [default: 0].")
+        list[int] | None,
+        typer.Option("--seed", min=0, help="May be given more than once [default: the config's]."),
     ] = None,
     shares: Annotated[
         list[float] | None,
-        typer.Option("--share", help="Of the training articles, for the learning curve."),
+        typer.Option(
+            "--share", min=0.01, max=1, help="Of the training articles, for the learning curve."
+        ),
     ] = None,
     with_test: Annotated[
         bool, typer.Option("--with-test", help="Deal the test passages to the folds too.")
     ] = False,
-    origin: Origin = None,
+    origin: Annotated[
+        Literal["real", "authored"] | None, typer.Option(help="Only passages of one origin.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Stop each training after N steps: a smoke run.")
@@ -173,12 +201,20 @@ def _sources(models: Sequence[str] | None, predictions: Sequence[Path] | None) -
     return list(models or ("default",))
 
 
-def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
-    from rich.console import Console
+def _own_codebook(sources: Sequence[str]) -> Codebook | None:
+    """Read the codebook of the first model; None where all are predictions on disk."""
+    from relclass.codebook import Codebook
+    from relclass.models.store import read_manifest
+    from relclass.scoring import PREDICTION_SUFFIXES
 
+    models = [name for name in sources if not name.lower().endswith(PREDICTION_SUFFIXES)]
+    return Codebook.model_validate(read_manifest(models[0])["codebook"]) if models else None
+
+
+def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     from relclass.report_evaluation import describe_abstention
 
-    console = Console()
+    console = _console()
     for evaluation in evaluations:
         scores = evaluation.overall
         title = (
@@ -209,8 +245,6 @@ def _stack(estimate: Estimate) -> str:
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from rich.console import Console
-
     title = (
         f"{comparison.n_passages:,} passages of {comparison.n_articles:,} articles of "
         f"{comparison.data}"
@@ -223,7 +257,7 @@ def _print_comparison(comparison: Comparison) -> None:
         table.add_row(
             d.metric, pair, str(d.difference), *p_values, verdict.get(d.verdict, d.verdict)
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def error_rates(
@@ -258,17 +292,13 @@ def error_rates(
     )  # fmt: skip
     for topic, rate in rates.items():
         table.add_row(topic, f"{rate['sensitivity']:.3f}", f"{rate['specificity']:.3f}")
-    from rich.console import Console
-
-    Console().print(table)
+    _console().print(table)
     if out is not None:
         save_model(classifier, out, card={"error_rates": rates})
         print(f"model: {out}")
 
 
 def _print_cross_validation(result: CrossValidation) -> None:
-    from rich.console import Console
-
     names = ("macro_f1", "micro_f1", "macro_average_precision")
     table = _table(
         f"{result.name}: {result.n_folds} folds, seeds {', '.join(map(str, result.seeds))}",
@@ -277,16 +307,24 @@ def _print_cross_validation(result: CrossValidation) -> None:
     for origin in dict.fromkeys(origin for fold in result.folds for origin in fold.figures):
         spreads = (result.spread(name, origin=origin) for name in names)
         table.add_row(origin, *(str(spread or "undefined") for spread in spreads))
-    console = Console()
+    console = _console()
     console.print(table)
     for n_articles, spread in result.learning_curve() if result.curve else ():
         console.print(f"{n_articles:,.0f} training articles: macro F1 {spread}", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    return Table(*columns, title=title, title_justify="left")
+    heads = (Column(name, overflow="fold") for name in columns)
+    return Table(*heads, title=title, title_justify="left")
+
+
+def _console() -> Console:
+    """Make a console that prints names as they are: "[" begins no style, ":" no picture."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from relclass.evaluation import Evaluation
-    from relclass.records import Article
+    from relclass.records import Reject
 
 
 def report(
@@ -27,14 +27,28 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     max_articles: Annotated[
-        int, typer.Option(min=1, help="Show the newest N articles; a page holds so many.")
+        int,
+        typer.Option(
+            min=1, help="Show N articles, the newest where dates are known; a page holds so many."
+        ),
     ] = 500,
+    text_column: Annotated[str, typer.Option(help="Of --articles, as in predict.")] = "text",
+    id_column: Annotated[str, typer.Option(help="Of --articles, as in predict.")] = "id",
+    title_column: Annotated[str, typer.Option(help="Of --articles, as in predict.")] = "title",
+    date_column: Annotated[str, typer.Option(help="Of --articles, as in predict.")] = "date",
+    source_column: Annotated[str, typer.Option(help="Of --articles, as in predict.")] = "source",
 ) -> None:
-    """Write one self-contained page from evaluations, or from labelled articles to read."""
+    """Write one self-contained page from evaluations, or from labelled articles to read.
+
+    An article of --articles that cannot be read keeps its passages on the page, without title,
+    date and source; the exit code is then 2.
+    """
+    from relclass.articles import Columns, read_articles
     from relclass.errors import ConfigError
     from relclass.report import check_suffix, write_articles, write_evaluations
 
     check_suffix(output)
+    rejects: list[Reject] = []
     are_evaluations = [path.suffix.lower() == ".json" for path in inputs]
     if all(are_evaluations):
         evaluations = [one for path in inputs for one in _read_evaluations(path)]
@@ -46,15 +60,27 @@ def report(
         from relclass.report_articles import gather_articles
 
         predictions = read_predictions(inputs[0])
-        gathered = gather_articles(predictions, _read_articles(articles))
+        columns = Columns(
+            text=text_column,
+            article_id=id_column,
+            title=title_column,
+            date=date_column,
+            source=source_column,
+        )
+        known = read_articles(articles or (), columns=columns, on_reject=rejects.append)
+        gathered = gather_articles(predictions, known)
         if len(gathered) > max_articles:
+            shown = "newest" if any(article.date for article in gathered) else "first"
             print(
-                f"{len(gathered):,} articles; the page shows the newest {max_articles:,} "
+                f"{len(gathered):,} articles; the page shows the {shown} {max_articles:,} "
                 "(--max-articles)",
                 file=sys.stderr,
             )
         write_articles(gathered[:max_articles], output, title=title or "Labelled articles")
     print(f"wrote {output}")
+    if rejects:
+        print(f"relclass: refused {len(rejects):,}, the first: {rejects[0]}", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def _read_evaluations(path: Path) -> list[Evaluation]:
@@ -70,12 +96,6 @@ def _read_evaluations(path: Path) -> list[Evaluation]:
         raise DataError(f"{path}: cannot read the evaluation: {error}") from error
     parts = content if isinstance(content, list) else [content]
     return [Evaluation.from_json(json.dumps(part), where=str(path)) for part in parts]
-
-
-def _read_articles(paths: list[Path] | None) -> list[Article]:
-    from relclass.articles import read_articles
-
-    return list(read_articles(paths)) if paths else []
 
 
 def register(app: typer.Typer) -> None:

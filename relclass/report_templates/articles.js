@@ -6,7 +6,8 @@
     node,
     link: document.querySelector(`nav li[data-article="${k}"]`),
     period: node.dataset.period === undefined ? null : Number(node.dataset.period),
-    words: node.textContent.toLocaleLowerCase(),
+    words: [...node.querySelectorAll("h3, .quiet, .text")]
+      .map((part) => part.textContent).join("\n").toLocaleLowerCase(),
     passages: [...node.querySelectorAll(".passage")].map((passage) => ({
       node: passage,
       own: numbers(passage.dataset.own),
@@ -29,7 +30,7 @@
   const paint = (passage, topics) => {
     const strongest = topics.reduce(
       (best, k) => (best < 0 || passage.probabilities[k] > passage.probabilities[best] ? k : best), -1);
-    passage.node.className = strongest < 0 ? "passage" : `passage has-topic topic-${strongest}`;
+    passage.node.className = strongest < 0 ? "passage" : `passage has-topic topic-${strongest % 8}`;
     for (const chip of passage.chips) chip.hidden = !topics.includes(Number(chip.dataset.topic));
   };
 
