@@ -22,7 +22,7 @@ Config = Annotated[
 ]
 Origin = Annotated[str | None, typer.Option(help="Only real or only authored passages.")]
 CodebookFile = Annotated[
-    Path | None, typer.Option(help="Codebook [default: the model's, or data/codebook.yaml].")
+    Path | None, typer.Option(help="Codebook [default: the config's, or data/codebook.yaml].")
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Score passages that gold and predictions both have.")
