@@ -74,7 +74,7 @@ def read_gold(
     data : "train", "validation" or "test" of the project's data, or a labelled file or folder.
     config : a training config whose data section says where a split's passages lie.
     origin : "real" or "authored"; None takes both.
-    codebook_path : of a split too; None takes the config's.
+    codebook_path : None takes the config's.
 
     Raises
     ------
@@ -88,13 +88,13 @@ def read_gold(
     if origin is not None and origin not in ORIGINS:
         raise ConfigError(f"origin {origin!r}: expected {' or '.join(ORIGINS)}")
     settings = load_config(config).data if config else DataSettings()
-    if codebook_path is not None:
+    if codebook_path is not None:  # for a split, which reads the settings alone
         settings = settings.model_copy(update={"codebook": codebook_path})
     if data in SPLITS:
         dataset = load_dataset(settings)
         gold = Gold(data, dataset.part(data, origin=origin), dataset.codebook)
     else:
-        codebook = load_codebook(settings.codebook)
+        codebook = load_codebook(codebook_path or settings.codebook)
         read = read_labelled(data, codebook)
         kept = [passage for passage in read if origin in (None, passage.origin)]
         gold = Gold(Path(data).name, kept, codebook)
