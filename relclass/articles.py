@@ -86,23 +86,39 @@ def read_articles(
 
     Returns
     -------
-    Articles with ids that differ: the record's own, else "file:line", else the file's name; a
-    second article with the same id has "-2" behind it.
+    Articles with ids that differ: the record's own, else "file:line", else the file's name, in
+    which U+FFFD stands for what is not UTF-8; a second article with the same id has "-2" behind it.
 
     Raises
     ------
     DataError
         At the first input that cannot be used, if on_reject is None.
     """
+    for outcome in read_outcomes(paths, columns=columns):
+        if isinstance(outcome, Article):
+            yield outcome
+        elif on_reject is None:
+            raise DataError(str(outcome))
+        else:
+            on_reject(outcome)
+
+
+def read_outcomes(
+    paths: Iterable[str | Path] | str | Path, *, columns: Columns = DEFAULT_COLUMNS
+) -> Iterator[Article | Reject]:
+    """Read as `read_articles` does, with each input that cannot be used in its place."""
     ids = UniqueIds()
     for path in [paths] if isinstance(paths, str | PurePath) else paths:
         for outcome in _read_path(str(path), columns):
             if isinstance(outcome, Article):
-                yield dataclasses.replace(outcome, article_id=ids.make_unique(outcome.article_id))
-            elif on_reject is None:
-                raise DataError(str(outcome))
-            else:
-                on_reject(outcome)
+                article_id = ids.make_unique(_SURROGATES.sub("\ufffd", outcome.article_id))
+                outcome = dataclasses.replace(outcome, article_id=article_id)
+            yield outcome
+
+
+def is_read_in_folder(name: str) -> bool:
+    """Tell by its name whether a file of a folder is read: not hidden, and of a known format."""
+    return not name.startswith(".") and _format_of(PurePath(name)) is not None
 
 
 def parse_article(
@@ -169,7 +185,7 @@ def _read_folder(folder: Path, columns: Columns) -> Iterator[Article | Reject]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(directory, name)
-            if name.startswith(".") or _format_of(path) is None:
+            if not is_read_in_folder(name):
                 skipped[path.suffix or name] += 1
                 continue
             n_files += 1

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from relclass.articles import Columns, read_articles
+from relclass.articles import Columns, read_outcomes
 from relclass.errors import DataError
 from relclass.records import Article, Reject
 
@@ -22,7 +22,7 @@ class Chunk:
     ----------
     number : from 0, in the order of the inputs.
     articles, rejects : the records, those read and those refused.
-    digest : SHA-256 of all of them, hexadecimal.
+    digest : SHA-256 of all in them that the output or its summary may show, hexadecimal.
     """
 
     number: int
@@ -77,17 +77,10 @@ class ChunkSource:
             )
 
     def _read(self) -> Iterator[Article | Reject]:
-        rejects: list[Reject] = []
-        articles = read_articles(
-            self.inputs,
-            columns=self.columns,
-            on_reject=None if self.fail_fast else rejects.append,
-        )
-        for article in articles:
-            yield from rejects  # those met before the article
-            rejects.clear()
-            yield article
-        yield from rejects
+        for record in read_outcomes(self.inputs, columns=self.columns):
+            if self.fail_fast and isinstance(record, Reject):
+                raise DataError(str(record))
+            yield record
 
     def _read_chunk(self, number: int, records: Iterator[Article | Reject]) -> Chunk | None:
         articles: list[Article] = []
@@ -98,16 +91,28 @@ class ChunkSource:
             if isinstance(record, Article):
                 articles.append(record)
                 size += len(record.text)
-                content = f"{record.article_id}\0{record.text}\0"
-                digest.update(content.encode("utf-8", errors="surrogatepass"))
             else:
                 rejects.append(record)
                 size += len(record.raw)
-                digest.update(record.raw + b"\0")
+            digest.update(_content(record))
             size += _ARTICLE_OVERHEAD
         if not articles and not rejects:
             return None
         return Chunk(number, tuple(articles), tuple(rejects), digest.hexdigest())
+
+
+def _content(record: Article | Reject) -> bytes:
+    if isinstance(record, Reject):
+        # the reason of a whole file may name its neighbours, which come and go
+        facts = () if record.line is None else (record.line, record.reason)
+        return _encode(*facts) + record.raw + b"\0"
+    return _encode(
+        record.article_id, record.text, record.title, record.date, record.source, record.language
+    )
+
+
+def _encode(*facts: object) -> bytes:
+    return "".join(f"{fact}\0" for fact in facts).encode("utf-8", errors="surrogatepass")
 
 
 def _whereabouts(chunk: Chunk) -> str:

@@ -6,17 +6,19 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from relclass.articles import is_read_in_folder
 from relclass.errors import ConfigError, DataError
 from relclass.parts import write_atomically
 
 State = Literal["begin", "go_on", "done"]
 InputStat = list[Any]
-"""[path, bytes, nanoseconds of the last change]; the last two are None for standard input."""
+"""[path, bytes, nanoseconds of the last change]; the last two are None for what is no file."""
 
 
 @contextmanager
@@ -32,9 +34,10 @@ def locked(run_dir: Path) -> Iterator[None]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / "lock").open("w")
     except OSError as error:
         raise ConfigError(f"{run_dir}: cannot write there: {error.strerror}") from error
-    with (run_dir / "lock").open("w") as stream:
+    with lock as stream:
         try:
             import fcntl
 
@@ -64,7 +67,7 @@ def prepare(run_dir: Path, output: Path, identity: dict[str, Any], *, overwrite:
     Returns
     -------
     "begin" with an empty folder, "go_on" with that of an interrupted run of the same job, or
-    "done" if it was finished.
+    "done" if it was finished. But for "done", there is a folder for the parts.
 
     Raises
     ------
@@ -87,13 +90,16 @@ def prepare(run_dir: Path, output: Path, identity: dict[str, Any], *, overwrite:
         if before is not None:
             _refuse_another_job(output, before, identity, is_done=is_done)
     if before == identity and not is_done:
+        (run_dir / "parts").mkdir(exist_ok=True)
         return "go_on"
     if before == identity and output.exists() and not overwrite:
         clear(run_dir, keep=("job.json", "done.json", "lock"))
         return "done"
+    (run_dir / "job.json").unlink(missing_ok=True)  # first: what is half cleared is of no job
     clear(run_dir, keep=("lock",))
     (run_dir / "parts").mkdir()
-    write_atomically(run_dir / "job.json", json.dumps(identity, ensure_ascii=False).encode())
+    # in ASCII, which also holds a file name that is not UTF-8
+    write_atomically(run_dir / "job.json", json.dumps(identity).encode())
     return "begin"
 
 
@@ -118,28 +124,39 @@ def clear(run_dir: Path, *, keep: Iterable[str]) -> None:
 
 
 def list_files(inputs: Sequence[str]) -> list[str]:
-    """Spell folders out: all files below them, in order of name, but hidden ones."""
+    """Spell folders out: the files below them that are read, also linked ones, by name."""
     files = []
     for name in inputs:
         if not os.path.isdir(name):
             files.append(name)
             continue
-        for folder, subfolders, names in os.walk(name):
+        seen: set[str] = set()  # a link may lead back up
+        for folder, subfolders, names in os.walk(name, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
             subfolders[:] = sorted(n for n in subfolders if not n.startswith("."))
-            files += [os.path.join(folder, n) for n in sorted(names) if not n.startswith(".")]
+            files += [os.path.join(folder, n) for n in sorted(names) if is_read_in_folder(n)]
     return files
 
 
 def stat_inputs(files: Sequence[str]) -> list[InputStat]:
-    """Note each input's size and time of last change; a missing file has None for both."""
-    stats = []
-    for file in files:
-        try:
-            status = None if file == "-" else os.stat(file)
-        except OSError:
-            status = None
-        stats.append([file, status and status.st_size, status and status.st_mtime_ns])
-    return stats
+    """Note each input's size and time of last change.
+
+    A missing file has None for both, and so has a pipe, whose time moves while it is read.
+    """
+    return [[file, *_stat_file(file)] for file in files]
+
+
+def _stat_file(file: str) -> tuple[int | None, int | None]:
+    try:
+        status = None if file == "-" else os.stat(file)
+    except OSError:
+        status = None
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None, None
+    return status.st_size, status.st_mtime_ns
 
 
 def refuse_changed_inputs(before: Sequence[InputStat], now: Sequence[InputStat]) -> None:
@@ -150,12 +167,16 @@ def refuse_changed_inputs(before: Sequence[InputStat], now: Sequence[InputStat])
     DataError
         Naming the first file that changed, came or went.
     """
-    was, is_now = ({file: stat for file, *stat in stats} for stats in (before, now))
+    was, is_now = ({file: facts for file, *facts in stats} for stats in (before, now))
     for file, (size, _) in was.items():
         if file not in is_now:
             what = "is no longer among the inputs"
         elif is_now[file] == was[file]:
             continue
+        elif size is None:
+            what = "was missing when the run was begun"
+        elif is_now[file][0] is None:
+            what = "is missing now"
         elif is_now[file][0] != size:
             what = f"has {is_now[file][0]} bytes, and had {size} when the run was begun"
         else:

@@ -35,7 +35,7 @@ from relclass.parts import (
     LabelSettings,
     Part,
     data_path,
-    explain_full_disk,
+    explain_failed_write,
     rejects_path,
     state_path,
     write_atomically,
@@ -168,7 +168,7 @@ def run_job(
     ------
     ConfigError
         If the output is there already, an unfinished run there is of another model or other
-        options, or another process is at it.
+        options, another process is at it, or it must not be written.
     DataError
         If an input changed since the run was begun, the disk is full, or, with `fail_fast`, a
         record is refused.
@@ -177,7 +177,9 @@ def run_job(
     _check_output(job)
     identity = _identify(job)
     with locked(job.run_dir):
-        if prepare(job.run_dir, job.output, identity, overwrite=overwrite) == "done":
+        with explain_failed_write(job.run_dir):
+            state = prepare(job.run_dir, job.output, identity, overwrite=overwrite)
+        if state == "done":
             return _done_report(job)
         tell = on_part if on_part is not None else lambda part, is_new: None
         parts = {part.number: part for part in _finished_parts(job.run_dir / "parts")}
@@ -187,7 +189,8 @@ def run_job(
             parts[part.number] = part
             tell(part, True)
         refuse_changed_inputs(identity["inputs"], stat_inputs(list_files(job.inputs)))
-        return _finish(job, [parts[number] for number in sorted(parts)])
+        with explain_failed_write(job.output):
+            return _finish(job, [parts[number] for number in sorted(parts)])
 
 
 def _identify(job: Job) -> dict[str, Any]:
@@ -279,14 +282,13 @@ def _finish(job: Job, parts: list[Part]) -> JobReport:
     """Join the parts, check the counts, put the output in its place, remove the parts."""
     parts_dir, output = job.run_dir / "parts", _output_format(job)
     joined, rejects = job.run_dir / "output.tmp", job.run_dir / "rejects.tmp"
-    with explain_full_disk(job.output):
-        join_parts(_checked_data(parts_dir, parts), joined, output)
-        with rejects.open("wb") as stream:
-            for part in parts:
-                if part.n_rejects:
-                    stream.write(rejects_path(parts_dir, part.number).read_bytes())
-            stream.flush()
-            os.fsync(stream.fileno())
+    join_parts(_checked_data(parts_dir, parts), joined, output)
+    with rejects.open("wb") as stream:
+        for part in parts:
+            if part.n_rejects:
+                stream.write(rejects_path(parts_dir, part.number).read_bytes())
+        stream.flush()
+        os.fsync(stream.fileno())
     report = JobReport(
         n_read=sum(part.n_read for part in parts),
         n_articles=sum(part.n_articles for part in parts),

@@ -15,7 +15,7 @@ from typing import Any
 
 from relclass.batching import BatchSettings
 from relclass.chunks import Chunk
-from relclass.errors import DataError
+from relclass.errors import ConfigError, DataError
 from relclass.loading import Device, load_classifier
 from relclass.models.base import Classifier
 from relclass.passages import PassageSettings
@@ -143,11 +143,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    DataError
-        If the disk is full.
+    DataError, ConfigError
+        If the disk is full or the folder must not be written to.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with explain_full_disk(path):
+    with explain_failed_write(path):
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
@@ -160,17 +160,28 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turn the system's error for a full disk into one that names the way out."""
+def explain_failed_write(path: Path) -> Iterator[None]:
+    """Turn the system's error for a full disk, or one without rights, into one with a way out.
+
+    Parameters
+    ----------
+    path : what is written, where the system does not name the file.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DataError(
-            f"{path}: no space left on the disk. What is finished is kept: make room and run the "
-            "same command again."
-        ) from error
+        where = error.filename or path
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{where}: no space left on the disk. What is finished is kept: make room and run "
+                "the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ConfigError(
+                f"{where}: cannot write there: {error.strerror}. Choose an output elsewhere, or "
+                "ask for the right to write."
+            ) from error
+        raise
 
 
 def sort_out(articles: Sequence[Article]) -> tuple[list[Article], list[Reject]]:

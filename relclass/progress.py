@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +144,8 @@ def estimate_records(files: Sequence[str]) -> int | None:
 
     Returns
     -------
-    None if a file is compressed or standard input: its records cannot be told from its size.
+    None if a file is compressed, standard input or a pipe: its records cannot be told from its
+    size, and a look at a pipe would take its beginning away.
     """
     total = 0.0
     for file in files:
@@ -155,6 +157,8 @@ def estimate_records(files: Sequence[str]) -> int | None:
 
 
 def _estimate_file(file: str) -> float | None:
+    if file == "-" or (os.path.exists(file) and not os.path.isfile(file)):
+        return None
     path = Path(file)
     suffix = path.suffix.lower()
     try:
@@ -169,6 +173,4 @@ def _estimate_file(file: str) -> float | None:
             return lines * max(1.0, path.stat().st_size / max(1, len(sample)))
     except (OSError, ValueError):
         return 1.0  # unreadable: one reject
-    if file == "-" or suffix in (".gz", ".zst"):
-        return None
-    return 1.0
+    return None if suffix in (".gz", ".zst") else 1.0

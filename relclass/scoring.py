@@ -90,6 +90,8 @@ def read_gold(
     if origin is not None and origin not in ORIGINS:
         raise ConfigError(f"origin {origin!r}: expected {' or '.join(ORIGINS)}")
     settings = load_config(config).data if config else DataSettings()
+    if codebook_path is not None:  # for a split, which reads the settings alone
+        settings = settings.model_copy(update={"codebook": codebook_path})
     if data in SPLITS:
         dataset = load_dataset(settings)
         gold = Gold(data, dataset.part(data, origin=origin), dataset.codebook)

@@ -2,8 +2,9 @@
 
 A share carries a Wilson interval (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)
 over the effective number of passages: those of one article are alike, so they count for less than
-as many drawn one by one (Kish 1965; Korn and Graubard 1998). Where the classifier's error rates are
-known the share is corrected for them (Rogan and Gladen 1978,
+as many drawn one by one, the more so where few articles tell how alike (Kish 1965; Korn and
+Graubard 1998). Where the classifier's error rates are known the share is corrected for them (Rogan
+and Gladen 1978,
 https://doi.org/10.1093/oxfordjournals.aje.a112510).
 """
 
@@ -51,7 +52,7 @@ class Tally:
     Parameters
     ----------
     group : an article's id, a month such as "2023-05", `UNDATED`, or "all".
-    n_articles, n_passages : in the group.
+    n_articles, n_passages : in the group; an article without a passage does not count.
     squares : sum over the articles of their passages squared.
     topics : every topic's counts, in codebook order.
     """
@@ -115,9 +116,12 @@ class SummaryRow:
 
     Parameters
     ----------
-    n_articles, n_passages : in the group.
+    n_articles, n_passages : in the group; an article without a passage, nothing but page
+        furniture, says nothing about the share and does not count.
     n_articles_topic, n_passages_topic : those with the topic.
     share, low, high : of the passages, with its interval, in [0, 1]; NaN without passages.
+        The interval of a group that is an article takes its passages as independent, that of any
+        other group as `effective_passages` tells.
     corrected, corrected_low, corrected_high : the same after the correction; NaN where the error
         rates are not known. The interval takes the error rates as exact.
     """
@@ -208,9 +212,8 @@ def summarize_tallies(
         topic: rate if isinstance(rate, ErrorRates) else ErrorRates(**rate)
         for topic, rate in (error_rates or {}).items()
     }
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
     rows = [
-        _summary_row(merged[group], topic, rates.get(topic), z)
+        _summary_row(merged[group], topic, rates.get(topic), by=by, confidence=confidence)
         for group in groups
         for topic in merged[group].topics
     ]
@@ -226,12 +229,13 @@ def tally_articles(
 
     Parameters
     ----------
-    predictions : one sequence an article, which may be empty.
+    predictions : one sequence an article; one that is empty does not count, as in `summarize`.
     topics : names of all topics, in codebook order.
     """
     tallies = [
         _tally(month_name(article.date), members, topics)
         for article, members in zip(articles, predictions, strict=True)
+        if members
     ]
     return list(merge_tallies(tallies).values())
 
@@ -269,29 +273,45 @@ def correct_share(share: float, rates: ErrorRates) -> float:
     return min(1.0, max(0.0, corrected))
 
 
-def effective_passages(tally: Tally, topic: str) -> float:
+def effective_passages(tally: Tally, topic: str, *, confidence: float = 0.95) -> float:
     """Give the number of independent passages that would tell as much about the share.
 
-    Passages over the design effect: the variance of the share between articles, by
-    linearisation, over that of a plain sample (Kish 1965); never more than the passages.
+    Passages over the design effect, the variance of the share between articles, by
+    linearisation, over that of a plain sample (Kish 1965), and never more than the passages;
+    times the squared ratio of Student's quantiles at passages - 1 and articles - 1 degrees of
+    freedom, since few articles tell little of their own variance (Korn and Graubard 1998). One
+    article, or a topic that all passages have or none, tells nothing of that variance: there
+    the articles count, as if each spoke with one voice.
+
+    Parameters
+    ----------
+    confidence : of the interval, in (0, 1).
     """
+    from scipy.special import stdtrit
+
     count = tally.topics[topic]
     n, m = tally.n_passages, tally.n_articles
     share = count.n_passages / n
     plain = share * (1 - share) / n
     if m < 2 or plain == 0:
-        return n
+        return m
     spread = count.squares - 2 * share * count.products + share * share * tally.squares
     clustered = m / (m - 1) * spread / (n * n)
-    return n / max(1.0, clustered / plain)
+    quantile = (1 + confidence) / 2
+    few = float(stdtrit(n - 1, quantile) / stdtrit(m - 1, quantile)) ** 2
+    return max(1.0, few * n / max(1.0, clustered / plain))
 
 
-def _summary_row(tally: Tally, topic: str, rates: ErrorRates | None, z: float) -> SummaryRow:
+def _summary_row(
+    tally: Tally, topic: str, rates: ErrorRates | None, *, by: By, confidence: float
+) -> SummaryRow:
     count = tally.topics[topic]
     share = low = high = math.nan
     if tally.n_passages:
         share = count.n_passages / tally.n_passages
-        low, high = wilson_interval(share, effective_passages(tally, topic), z)
+        is_one = by == "article"
+        n = tally.n_passages if is_one else effective_passages(tally, topic, confidence=confidence)
+        low, high = wilson_interval(share, n, NormalDist().inv_cdf((1 + confidence) / 2))
     corrected = (math.nan, math.nan, math.nan)
     if rates is not None and tally.n_passages:
         corrected = (

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _COLOURS = ("red", "cyan", "yellow", "magenta", "green", "blue")
 _SHOWN_CHARS = 400
-_TOPICS_WIDTH = 15
 _MARGIN = 9
 """Columns that the number and the gaps between columns take."""
 
@@ -40,15 +39,17 @@ def print_article(
     from rich.table import Table
     from rich.text import Text
 
-    width = max(8, console.width - _TOPICS_WIDTH - _MARGIN)
+    name_width = max((len(topic) for topic in topics), default=0)
+    topics_width = name_width + len("  100 %")
+    width = max(8, console.width - topics_width - _MARGIN)
     table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=True)
     table.add_column(justify="right", style="dim", no_wrap=True, min_width=3)
-    table.add_column(width=_TOPICS_WIDTH, no_wrap=True)
+    table.add_column(width=topics_width, no_wrap=True)
     table.add_column(width=width, no_wrap=True)
     for prediction in predictions:
         table.add_row(
             str(prediction.index + 1),
-            _topics_cell(prediction, topics),
+            _topics_cell(prediction, topics, name_width),
             _text_cell(console, prediction.text, width),
         )
     for line in _header_lines(console, article):
@@ -78,40 +79,101 @@ def print_article_topics(
     console.print()
 
 
-def summary_table(summary: Summary) -> Table:
-    """Lay a summary out: a row a group, a column a topic with its share and interval in percent."""
-    from rich import box
-    from rich.table import Table
+def summary_table(summary: Summary, *, width: int | None = None) -> Table:
+    """Lay a summary out: a row a group, a column a topic with its share and interval in percent.
 
+    Parameters
+    ----------
+    width : of the terminal, in columns; where such a table is wider, each group and topic has a
+        row of its own. None does not ask.
+    """
+    from rich.console import Console
+
+    wide = _wide_summary(summary)
+    if width is None or Console(width=10_000).measure(wide).maximum <= width:
+        return wide
+    return _long_summary(summary)
+
+
+def _wide_summary(summary: Summary) -> Table:
+    from rich.text import Text
+
+    table = _empty_summary(summary, "after the arrow: corrected for the model's known error rates")
     topics = list(dict.fromkeys(row.topic for row in summary.rows))
-    is_corrected = any(not math.isnan(row.corrected) for row in summary.rows)
-    title = f"Share of passages with the topic, by {summary.by}, percent (95 % interval)"
-    if is_corrected:
-        title += "\nafter the arrow: corrected for the model's known error rates"
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
-    table.add_column(summary.by)
-    table.add_column("articles", justify="right")
-    table.add_column("passages", justify="right")
     for topic in topics:
         style = f"bold {_colour(topic, topics)}"
-        table.add_column(topic, justify="right", header_style=style, no_wrap=True)
-    groups: dict[str, list[SummaryRow]] = {}
-    for row in summary.rows:
-        groups.setdefault(row.group, []).append(row)
-    for group, rows in groups.items():
-        counts = (f"{rows[0].n_articles:,}", f"{rows[0].n_passages:,}")
-        table.add_row(_clean(group), *counts, *(_share_cell(row) for row in rows))
+        table.add_column(Text(topic), justify="right", header_style=style, no_wrap=True)
+    for rows in _by_group(summary):
+        table.add_row(*_group_cells(rows), *map(_share_cell, rows))
     return table
 
 
+def _long_summary(summary: Summary) -> Table:
+    from rich.text import Text
+
+    table = _empty_summary(summary, "corrected: for the model's known error rates")
+    topics = list(dict.fromkeys(row.topic for row in summary.rows))
+    table.add_column("topic", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    if _is_corrected(summary):
+        table.add_column("corrected", justify="right", no_wrap=True)
+    for rows in _by_group(summary):
+        for place, row in enumerate(rows):
+            first = ("", "", "") if place else _group_cells(rows)
+            name = Text(row.topic, _colour(row.topic, topics))
+            shares = (_share(row), _corrected(row)) if _is_corrected(summary) else (_share(row),)
+            table.add_row(*first, name, *shares)
+    return table
+
+
+def _empty_summary(summary: Summary, legend: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = f"Share of passages with the topic, by {summary.by}, percent (95 % interval)"
+    if _is_corrected(summary):
+        title += f"\n{legend}"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table.add_column(summary.by, overflow="fold")
+    table.add_column("articles", justify="right", no_wrap=True)
+    table.add_column("passages", justify="right", no_wrap=True)
+    return table
+
+
+def _by_group(summary: Summary) -> list[list[SummaryRow]]:
+    groups: dict[str, list[SummaryRow]] = {}
+    for row in summary.rows:
+        groups.setdefault(row.group, []).append(row)
+    return list(groups.values())
+
+
+def _group_cells(rows: Sequence[SummaryRow]) -> tuple[Text, str, str]:
+    from rich.text import Text
+
+    return Text(_clean(rows[0].group)), f"{rows[0].n_articles:,}", f"{rows[0].n_passages:,}"
+
+
+def _is_corrected(summary: Summary) -> bool:
+    return any(not math.isnan(row.corrected) for row in summary.rows)
+
+
 def _share_cell(row: SummaryRow) -> str:
-    if math.isnan(row.share):
-        return "–"
-    cell = f"{100 * row.share:.0f} ({100 * row.low:.0f}–{100 * row.high:.0f})"
-    if math.isnan(row.corrected):
-        return cell
-    low, high = 100 * row.corrected_low, 100 * row.corrected_high
-    return f"{cell}\n→ {100 * row.corrected:.0f} ({low:.0f}–{high:.0f})"
+    corrected = _corrected(row)
+    return f"{_share(row)}\n→ {corrected}" if corrected else _share(row)
+
+
+def _share(row: SummaryRow) -> str:
+    return _percent(row.share, row.low, row.high) or "–"
+
+
+def _corrected(row: SummaryRow) -> str:
+    return _percent(row.corrected, row.corrected_low, row.corrected_high)
+
+
+def _percent(share: float, low: float, high: float) -> str:
+    if math.isnan(share):
+        return ""
+    return f"{100 * share:.0f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _header_lines(console: Console, article: Article) -> list[Text]:
@@ -130,11 +192,12 @@ def _header_lines(console: Console, article: Article) -> list[Text]:
     return lines
 
 
-def _topics_cell(prediction: Prediction, topics: Sequence[str]) -> Text:
+def _topics_cell(prediction: Prediction, topics: Sequence[str], width: int) -> Text:
     from rich.text import Text
 
+    percents = {topic: 100 * prediction.probabilities[topic] for topic in prediction.topics}
     lines = [
-        Text(f"{topic:<9} {100 * prediction.probabilities[topic]:3.0f} %", _colour(topic, topics))
+        Text(f"{topic:<{width}}  {percents[topic]:3.0f} %", _colour(topic, topics))
         for topic in prediction.topics
     ]
     return Text("\n").join(lines) if lines else Text("–", style="dim")

@@ -98,10 +98,17 @@ def encode_part(
     if output.kind == "jsonl":
         return "".join(json_line(row) for row in rows).encode(), len(rows)
     if output.kind == "csv":
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(_flat(row) for row in rows)
+        text = _CsvText(newline="")
+        csv.writer(text, lineterminator="\r\n").writerows(_flat(row) for row in rows)
         return text.getvalue().encode(), len(rows)
     return _encode_parquet(rows, output), len(rows)
+
+
+class _CsvText(io.StringIO):
+    r"""Ends rows in "\n", though the writer ends them in "\r\n" so as to quote a lone "\r"."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
 
 
 def json_line(row: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from batch_stubs import write_articles
 
 from relclass.chunks import ChunkSource
 from relclass.errors import DataError
-from relclass.records import Article
+from relclass.records import Article, Reject
 
 
 @pytest.fixture
@@ -79,6 +79,46 @@ def test_a_finished_chunk_that_holds_something_else_now_is_refused(inputs):
     message = r"inputs changed.* part 3 \(.*a\.jsonl from line 4\) .*--overwrite"
     with pytest.raises(DataError, match=message):
         list(ChunkSource(inputs, chunk_chars=1, finished=done))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("date", "2024-09-01"), ("language", "az"), ("title", "Another"), ("source", "Another")],
+)
+def test_a_finished_chunk_whose_summary_would_change_is_refused(tmp_path, key, value):
+    path = write_articles(tmp_path / "a.jsonl", 1)
+    done = finished(ChunkSource((str(path),)))
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}), encoding="utf-8")
+    with pytest.raises(DataError, match="inputs changed"):
+        list(ChunkSource((str(path),), finished=done))
+
+
+def test_a_finished_chunk_whose_record_is_refused_for_another_reason_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": 1}\n')
+    done = finished(ChunkSource((str(path),)))
+    path.write_text('\n{"text": 1}\n')
+    with pytest.raises(DataError, match="inputs changed"):
+        list(ChunkSource((str(path),), finished=done))
+
+
+def test_a_missing_file_stays_the_same_whatever_lies_beside_it(tmp_path):
+    source = ChunkSource((str(tmp_path / "mising.jsonl"),))
+    (before,) = source
+    (tmp_path / "missing.jsonl.run").mkdir()
+    (after,) = source
+    assert "did you mean" in after.rejects[0].reason
+    assert before.digest == after.digest
+
+
+def test_rejects_do_not_wait_for_an_article(monkeypatch):
+    def read(paths, *, columns):
+        for line in range(10):
+            yield Reject("a.jsonl", line, "cut short", b"x" * 100)
+        raise RuntimeError("read on")
+
+    monkeypatch.setattr("relclass.chunks.read_outcomes", read)
+    assert len(next(iter(ChunkSource(("a.jsonl",), chunk_chars=1000))).rejects) == 4
 
 
 def test_a_finished_chunk_that_is_gone_is_missed(inputs):

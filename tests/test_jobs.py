@@ -5,15 +5,18 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from batch_stubs import save_lexicon_model, write_articles
+from batch_stubs import SENTENCES, save_lexicon_model, write_articles
 
 import relclass.parts
 from relclass.chunks import ChunkSource
 from relclass.errors import ConfigError, DataError
+from relclass.job_folder import list_files
 from relclass.jobs import Job, Workforce, choose_workforce, run_job
 from relclass.loading import model_reference
 from relclass.passages import PassageSettings
@@ -152,6 +155,29 @@ def test_a_file_that_is_no_output_of_ours_is_not_replaced(job):
     assert len(read_rows(job.output)) == 600
 
 
+def test_a_kill_while_a_finished_job_is_cleared_can_be_gone_on_from(job, monkeypatch):
+    run_job(job)
+    content = job.output.read_bytes()
+    unlink = Path.unlink
+    with monkeypatch.context() as patch:
+
+        def unlink_and_die(path, **options):
+            unlink(path, **options)
+            raise Interrupted
+
+        patch.setattr(Path, "unlink", unlink_and_die)
+        with pytest.raises(Interrupted):
+            run_job(job, overwrite=True)
+    run_job(job, overwrite=True)
+    assert job.output.read_bytes() == content
+
+
+def test_a_run_whose_parts_are_gone_is_gone_on_with(job):
+    report = run_job(job)
+    (job.run_dir / "done.json").unlink()
+    assert run_job(job) == report
+
+
 def test_overwriting_goes_on_with_its_own_interrupted_run(job):
     job.output.write_text("precious")
     with pytest.raises(Interrupted):
@@ -217,6 +243,19 @@ def test_an_input_that_was_written_to_is_named(job):
         run_job(job)
 
 
+def test_an_input_that_was_missing_or_is_missing_now_is_named(job):
+    content = Path(job.inputs[1]).read_bytes()
+    os.unlink(job.inputs[1])
+    interrupt(job)
+    Path(job.inputs[1]).write_bytes(content)
+    with pytest.raises(DataError, match=r"b\.jsonl: .* it was missing when the run was begun"):
+        run_job(job)
+    interrupt(job, overwrite=True)
+    os.unlink(job.inputs[1])
+    with pytest.raises(DataError, match=r"b\.jsonl: the input changed: it is missing now"):
+        run_job(job)
+
+
 def test_an_input_that_came_or_went_is_named(job, tmp_path):
     interrupt(job)
     with pytest.raises(DataError, match=r"b\.jsonl: .* it is no longer among the inputs"):
@@ -254,6 +293,36 @@ def test_an_output_that_cannot_be_written_is_refused(job, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"out\.csv\.run: cannot write there: Not a directory"):
         run_job(replace(job, output=tmp_path / "file" / "out.csv"))
+
+
+@pytest.mark.parametrize("where", ["relclass.parts.os.fsync", "relclass.jobs.join_parts"])
+def test_a_place_where_one_must_not_write_is_named(job, monkeypatch, where):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "some file")
+
+    monkeypatch.setattr(where, refuse)
+    message = "some file: cannot write there: Permission denied. Choose an output elsewhere"
+    with pytest.raises(ConfigError, match=message):
+        run_job(job)
+
+
+def test_a_run_folder_that_cannot_be_locked_is_refused(job):
+    (job.run_dir / "lock").mkdir(parents=True)  # a test may run as root, who may write anywhere
+    with pytest.raises(ConfigError, match=r"out\.jsonl\.run: cannot write there: Is a directory"):
+        run_job(job)
+
+
+def test_a_disk_that_is_full_from_the_beginning_is_named(job, monkeypatch):
+    def full(path, *_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    make = Path.mkdir
+    monkeypatch.setattr(
+        Path, "mkdir", lambda path, **o: full(path) if path.name == "parts" else make(path, **o)
+    )
+    with pytest.raises(DataError, match=r"out\.jsonl\.run/parts: no space left on the disk"):
+        run_job(job)
+    assert not job.run_dir.exists()
 
 
 def test_two_processes_do_not_write_one_output(job):
@@ -310,6 +379,62 @@ def test_a_file_that_came_into_a_folder_is_named(job, tmp_path):
     write_articles(archive / "b.jsonl", 30, first=30)
     with pytest.raises(DataError, match=r"archive/b\.jsonl: .* it was not among them"):
         run_job(job)
+
+
+def test_files_that_are_not_read_may_come_and_change(job, tmp_path):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_articles(archive / "a.jsonl", 30)
+    job = replace(job, inputs=(str(archive),))
+
+    def log(part, is_new):
+        with (archive / "run.log").open("a") as stream:
+            stream.write("another part\n")
+
+    assert run_job(job, on_part=log).n_articles == 30
+
+
+def test_the_files_of_a_linked_folder_are_listed_once(tmp_path):
+    for folder in ("archive", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        write_articles(tmp_path / folder / "a.jsonl", 1)
+    (tmp_path / "archive" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "archive")
+    archive = tmp_path / "archive"
+    assert list_files([str(archive)]) == [f"{archive}/a.jsonl", f"{archive}/linked/a.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_a_file_name_that_is_not_utf_8_does_no_harm(job, tmp_path):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name in (b"\xe3\xe4.txt", b"\xe3\xe5.txt"):
+        with open(os.fsencode(archive) + b"/" + name, "w", encoding="utf-8") as stream:
+            stream.write(SENTENCES[0])
+    job = replace(job, inputs=(str(archive),), chunk_chars=10)
+    interrupt(job, 1)
+    assert run_job(job).n_articles == 2
+    ids = [row["article_id"] for row in read_rows(job.output)]
+    assert ids == ["\ufffd\ufffd", "\ufffd\ufffd-2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_named_pipe_is_read_as_standard_input_is(job, tmp_path):
+    content = Path(job.inputs[1]).read_bytes()
+    pipe = tmp_path / "feed.jsonl"
+    os.mkfifo(pipe)
+
+    def feed():
+        with pipe.open("wb", buffering=0) as stream:
+            for line in content.splitlines(keepends=True):
+                stream.write(line)
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=feed, daemon=True)
+    writer.start()
+    report = run_job(replace(job, inputs=(str(pipe),)))
+    writer.join(timeout=10)
+    assert (report.n_articles, report.n_rejects) == (40, 0)
 
 
 def test_an_id_that_two_files_share_stays_told_apart_after_a_kill(job, tmp_path):

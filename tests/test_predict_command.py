@@ -1,10 +1,12 @@
 import csv
+import errno
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from batch_stubs import SENTENCES, TOPICS, save_lexicon_model, write_articles
@@ -194,6 +196,29 @@ def test_articles_come_through_a_pipe(archive, model):
     assert done.returncode == 0, done.stderr.decode()
     rows = [json.loads(line) for line in io.BytesIO(done.stdout)]
     assert len(rows) == 15
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
+@pytest.mark.parametrize("output", [[], ["--output", "-"]])
+def test_a_full_disk_behind_standard_output_is_one_message(archive, model, output):
+    command = [sys.executable, "-m", "relclass", "predict", str(archive), "--model", model]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command, *output], stdout=full, stderr=subprocess.PIPE, check=False, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("relclass: standard output: cannot write there: No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_summary_that_must_not_be_written_is_one_message(run, archive, tmp_path, monkeypatch):
+    def refuse(summary, path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("relclass.summary.Summary.write_csv", refuse)
+    code, _, err = run(archive, "--summary", "--output", tmp_path / "topics.jsonl")
+    assert code == 1
+    assert "topics.jsonl.summary.csv: cannot write there: Permission denied" in err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(archive, model, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import os
 
 import pytest
 from batch_stubs import write_articles
@@ -86,6 +87,12 @@ def test_rows_of_parquet_are_known(tmp_path):
 @pytest.mark.parametrize("file", ["-", "a.jsonl.gz", "a.csv.zst"])
 def test_records_of_a_pipe_or_a_compressed_file_are_not_guessed(file):
     assert estimate_records([file]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_named_pipe_is_not_looked_into(tmp_path):
+    os.mkfifo(tmp_path / "feed.jsonl")  # opened, it would wait for a writer
+    assert estimate_records([str(tmp_path / "feed.jsonl")]) is None
 
 
 def test_a_missing_file_is_one_record_to_refuse(tmp_path):

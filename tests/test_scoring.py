@@ -69,6 +69,21 @@ def test_gold_is_read_from_a_file(labelled):
     assert gold.passages == GOLD.passages
 
 
+def test_a_split_is_read_by_the_codebook_given(monkeypatch, labelled):
+    _, codebook = labelled
+    seen = []
+
+    class Dataset:
+        codebook = CODEBOOK
+
+        def part(self, name, *, origin):
+            return GOLD.passages
+
+    monkeypatch.setattr("relclass.dataset.load_dataset", lambda s: seen.append(s) or Dataset())
+    read_gold("test", codebook_path=codebook)
+    assert seen[0].codebook == codebook
+
+
 def test_only_passages_of_one_origin_are_kept(labelled):
     path, codebook = labelled
     gold = read_gold(str(path), codebook_path=codebook, origin="real")

@@ -2,6 +2,7 @@ import csv
 import datetime
 import math
 
+import numpy as np
 import pytest
 from batch_stubs import SENTENCES, TOPICS, make_classifier
 from hypothesis import given
@@ -70,8 +71,9 @@ def test_months_without_dates_are_refused(predictions):
 
 
 def test_a_job_counts_what_the_library_counts(predictions):
-    groups = [[p for p in predictions if p.article_id == a.article_id] for a in ARTICLES]
-    tallies = tally_articles(ARTICLES, groups, TOPICS)
+    articles = [*ARTICLES, Article("furniture", "", date=MAY), Article("more", "")]
+    groups = [[p for p in predictions if p.article_id == a.article_id] for a in articles]
+    tallies = tally_articles(articles, groups, TOPICS)
     counted = summarize_tallies(tallies, by="month").rows
     expected = summarize(predictions, by="month", dates=DATES).rows
     assert [str(row) for row in counted] == [str(row) for row in expected]  # NaN is not NaN
@@ -113,25 +115,68 @@ def test_error_rates_as_a_model_card_holds_them_correct_only_their_topic(predict
 
 def test_passages_of_articles_that_are_all_or_nothing_count_as_articles():
     # ten articles of ten passages, half of them wholly on the topic: as ten independent passages
+    # less one for the mean, with Student's quantiles at 99 and at 9 degrees of freedom
     tallies = [
         Tally("all", 1, 10, 100, {"t": TopicCount(x, int(x > 0), x * x, x * 10)})
         for x in [0, 10] * 5
     ]
     (tally,) = merge_tallies(tallies).values()
-    assert effective_passages(tally, "t") == pytest.approx(10, rel=0.15)
+    assert effective_passages(tally, "t") == pytest.approx(9 * (1.98422 / 2.26216) ** 2, rel=1e-4)
 
 
-def test_passages_count_fully_where_articles_are_all_alike_or_single():
-    tallies = [Tally("all", 1, 10, 100, {"t": TopicCount(3, 1, 9, 30)}) for _ in range(5)]
-    (tally,) = merge_tallies(tallies).values()
-    assert effective_passages(tally, "t") == 50
-    assert effective_passages(tallies[0], "t") == 10
+def test_passages_count_fully_where_many_articles_are_all_alike():
+    # that five articles are alike may be chance, so there is Student's factor: at 49 and 4 degrees
+    # of freedom; one article says nothing of others
+    tallies = [Tally("all", 1, 10, 100, {"t": TopicCount(3, 1, 9, 30)}) for _ in range(2000)]
+    (many,), (few,) = (merge_tallies(tallies[:n]).values() for n in (2000, 5))
+    assert effective_passages(many, "t") == pytest.approx(20_000, rel=0.002)
+    assert effective_passages(few, "t") == pytest.approx(50 * (2.00958 / 2.77645) ** 2, rel=1e-4)
+    assert effective_passages(tallies[0], "t") == 1
+
+
+def test_articles_count_where_all_or_none_of_their_passages_have_the_topic():
+    none = Tally("all", 7, 70, 700, {"t": TopicCount()})
+    every = Tally("all", 7, 70, 700, {"t": TopicCount(70, 7, 700, 700)})
+    assert effective_passages(none, "t") == effective_passages(every, "t") == 7
+
+
+def test_two_articles_tell_no_less_than_one():
+    tally = Tally("all", 2, 20, 200, {"t": TopicCount(10, 1, 100, 100)})
+    assert effective_passages(tally, "t") == 1
+
+
+def test_a_lower_confidence_takes_its_own_quantiles():
+    tally = Tally("all", 5, 50, 500, {"t": TopicCount(15, 5, 45, 150)})
+    # Student's t at 49 and 4 degrees of freedom, 75th percentile
+    expected = 50 * (0.67953 / 0.74070) ** 2
+    assert effective_passages(tally, "t", confidence=0.5) == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_articles_own_share_takes_its_passages_one_by_one(predictions):
+    row = by_group_and_topic(summarize(predictions))["two", "transit"]
+    assert (row.low, row.high) == pytest.approx(wilson_interval(0.25, 4, 1.959964), abs=1e-6)
+
+
+@pytest.mark.parametrize("n_articles", [2, 4, 10])
+def test_intervals_cover_the_share_as_often_as_they_say(n_articles):
+    rng = np.random.default_rng(0)
+    share, alike, n_passages = 0.3, 0.3, 10
+    shape = 1 / alike - 1
+    covered = []
+    for _ in range(400):
+        own = rng.beta(share * shape, (1 - share) * shape, size=n_articles)
+        tallies = [
+            Tally("all", 1, n_passages, n_passages**2, {"t": TopicCount(x, x > 0, x * x, x * 10)})
+            for x in map(int, rng.binomial(n_passages, own))
+        ]
+        (row,) = summarize_tallies(tallies, by="all").rows
+        covered.append(row.low <= share <= row.high)
+    assert np.mean(covered) >= 0.93
 
 
 def test_a_group_without_passages_has_no_share():
-    (tally,) = tally_articles([Article("x", "", date=MAY)], [[]], ("t",))
+    tally = Tally("2023-05", 0, 0, 0, {"t": TopicCount()})
     (row,) = summarize_tallies([tally], by="month", error_rates={"t": ErrorRates(1, 1)}).rows
-    assert row.n_articles == 1
     assert math.isnan(row.share) and math.isnan(row.corrected)
 
 

@@ -25,7 +25,7 @@ from relclass.writers import (
     to_row,
 )
 
-TEXTS = (*SENTENCES, 'a "quoted", text;\nwith a line', "", "U+2028 here:\u2028end")
+TEXTS = (*SENTENCES, 'a "quoted", text;\nwith a line', "", "U+2028 here:\u2028end", "old\rline")
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +187,9 @@ def test_rejects_are_a_line_each_also_with_a_name_that_is_not_unicode():
     lines = encode_rejects(rejects).splitlines()
     assert len(lines) == 2
     assert json.loads(lines[1])["raw"] == "x\ny"
+
+
+def test_rows_of_csv_end_in_a_line_feed_alone(predictions):
+    output = output_format("out.csv", unit="passage", topics=TOPICS)
+    data, _ = encode_part(predictions[:2], output)
+    assert data.count(b"\n") == 2 and b"\r" not in data

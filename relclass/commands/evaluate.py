@@ -27,7 +27,7 @@ Origin = Annotated[str | None, typer.Option(help="Only real or only authored pas
 CodebookFile = Annotated[
     Path | None,
     typer.Option(
-        help="Of a labelled file [default: the config's, the first model's, or data/codebook.yaml]."
+        help="[default: the config's, the first model's for a labelled file, or data/codebook.yaml]"
     ),
 ]
 Partial = Annotated[

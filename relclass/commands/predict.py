@@ -159,9 +159,14 @@ def _show(options: _Options, *, is_table: bool) -> int:
             show(article, predictions)
             tallies = _add_tally(tallies, article, predictions, clf) if options.has_summary else []
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the pipe has seen enough
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
+        if isinstance(error, BrokenPipeError):  # the reader of the pipe has seen enough
+            raise typer.Exit(1) from None
+        raise DataError(
+            f"standard output: cannot write there: {error.strerror}. Run the command again with "
+            "an output that has room."
+        ) from error
     if options.has_summary:
         _print_summary(_summary(tallies, clf.card), to_stdout=is_table)
     print(_counts_line(**counts), file=sys.stderr)
@@ -284,19 +289,23 @@ def _print_summary(summary: Summary, *, to_stdout: bool) -> None:
 
     from relclass.terminal import summary_table
 
-    Console(stderr=not to_stdout, highlight=False).print(summary_table(summary))
+    console = Console(stderr=not to_stdout, highlight=False)
+    console.print(summary_table(summary, width=console.width))
 
 
 def _write_summary(summary: Summary, output: Path) -> None:
+    from relclass.parts import explain_failed_write
     from relclass.summary_plot import plot_summary
 
     table = output.with_name(f"{output.name}.summary.csv")
     picture = output.with_name(f"{output.name}.summary.png")
-    summary.write_csv(table)
+    with explain_failed_write(table):
+        summary.write_csv(table)
     if not summary.rows:
         return
     try:
-        plot_summary(summary, picture)
+        with explain_failed_write(picture):
+            plot_summary(summary, picture)
     except MissingExtraError as error:
         print(f"relclass: {table}; no plot: {error}", file=sys.stderr)
     else:
