@@ -66,6 +66,7 @@ def read_gold(
     config: Path | None = None,
     origin: str | None = None,
     codebook_path: Path | None = None,
+    text_paths: Sequence[Path] = (),
 ) -> Gold:
     """Read the passages to score against.
 
@@ -75,25 +76,31 @@ def read_gold(
     config : a training config whose data section says where a split's passages lie.
     origin : "real" or "authored"; None takes both.
     codebook_path : None takes the config's.
+    text_paths : where the texts lie if `data` is a file of real labels without them.
 
     Raises
     ------
     ConfigError
-        If the origin is unknown.
+        If the origin is unknown, or texts are given for a split.
     DataError
         If the data cannot be read, or no passage is left.
     """
-    from relclass.dataset import load_dataset, read_labelled
+    from relclass.dataset import load_dataset, read_labelled, read_real
 
     if origin is not None and origin not in ORIGINS:
         raise ConfigError(f"origin {origin!r}: expected {' or '.join(ORIGINS)}")
     settings = load_config(config).data if config else DataSettings()
     if data in SPLITS:
+        if text_paths:
+            raise ConfigError(f"--texts: for a file of labels; --config says where {data}'s lie")
         dataset = load_dataset(settings)
         gold = Gold(data, dataset.part(data, origin=origin), dataset.codebook)
     else:
         codebook = load_codebook(codebook_path or settings.codebook)
-        read = read_labelled(data, codebook)
+        if text_paths:
+            read = read_real(data, text_paths, codebook)[0]
+        else:
+            read = read_labelled(data, codebook)
         kept = [passage for passage in read if origin in (None, passage.origin)]
         gold = Gold(Path(data).name, kept, codebook)
     if not gold.passages:

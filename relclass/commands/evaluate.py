@@ -20,9 +20,14 @@ Data = Annotated[
 Config = Annotated[
     Path | None, typer.Option(help="A training config, for where a split's passages lie.")
 ]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option(help="Files that hold the texts, where --data is labels without them."),
+]
 Origin = Annotated[str | None, typer.Option(help="Only real or only authored passages.")]
 CodebookFile = Annotated[
-    Path | None, typer.Option(help="Codebook [default: the model's, or data/codebook.yaml].")
+    Path | None,
+    typer.Option(help="Of a labelled file [default: the config's, or data/codebook.yaml]."),
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Score passages that gold and predictions both have.")
@@ -43,6 +48,7 @@ def evaluate(
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Predictions on disk: JSONL, CSV or Parquet.")
     ] = None,
+    texts: Texts = None,
     config: Config = None,
     origin: Origin = None,
     codebook: CodebookFile = None,
@@ -61,7 +67,9 @@ def evaluate(
 
     for path in output or ():
         check_suffix(path)
-    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    gold = read_gold(
+        data, config=config, origin=origin, codebook_path=codebook, text_paths=texts or ()
+    )
     bootstrap = Bootstrap(n_resamples=resamples, seed=seed)
     shows_mistakes = any(path.suffix.lower() in (".html", ".json") for path in output or ())
     evaluations = [
@@ -85,6 +93,7 @@ def compare(
         list[str], typer.Argument(help="Two or more model names, model folders or predictions.")
     ],
     data: Data = "test",
+    texts: Texts = None,
     config: Config = None,
     origin: Origin = None,
     codebook: CodebookFile = None,
@@ -102,7 +111,9 @@ def compare(
         raise typer.BadParameter("give two or more models to compare", param_hint="MODELS")
     for path in output or ():
         check_suffix(path, known=(".md", ".json"))
-    gold = read_gold(data, config=config, origin=origin, codebook_path=codebook)
+    gold = read_gold(
+        data, config=config, origin=origin, codebook_path=codebook, text_paths=texts or ()
+    )
     comparison = compare_sources(
         models, gold, bootstrap=Bootstrap(n_resamples=resamples, seed=seed), n_shuffles=shuffles
     )
