@@ -24,6 +24,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # markup would swallow "[default: …]"
     )
     for group in _GROUPS:
         import_module(f"relclass.commands.{group}").register(app)

@@ -132,31 +132,35 @@ def load_dataset(settings: DataSettings | None = None) -> Dataset:
     )
 
 
-def make_splits(settings: DataSettings | None = None, *, new_to_train: bool = False) -> Splits:
+def make_splits(
+    settings: DataSettings | None = None, *, new_to_train: bool = False, forget: bool = False
+) -> Splits:
     """Give every passage of a run a split, keep those made before, and write the splits file.
 
     Parameters
     ----------
     new_to_train : as in `relclass.split_file.extend_splits`.
+    forget : drop the splits of articles and real passages that are no longer in the data.
 
     Raises
     ------
     DataError
         If a file cannot be read, or a real passage's text is not found: near-duplicates cannot
-        be looked for without it.
+        be looked for without it. Without `forget`, if the splits file holds more than the data.
     """
     settings = settings or DataSettings()
     codebook = load_codebook(settings.codebook)
-    labels = _read_labels(settings, codebook)
+    old = read_splits(settings.splits) if Path(settings.splits).exists() else EMPTY
+    authored, labels = _read_authored(settings, codebook), _read_labels(settings, codebook)
+    if not forget:
+        _check_all_given(old, authored, labels, where=str(settings.splits))
     real, n_missing = join_texts(labels, settings.real_texts) if labels else ([], 0)
     if n_missing:
         raise DataError(
             f"{settings.real_labels}: {n_missing} passages have no text; give data.real_texts "
             "the files that hold them (scripts/hydrate.py rebuilds one)"
         )
-    old = read_splits(settings.splits) if Path(settings.splits).exists() else EMPTY
-    passages = [*real, *_read_authored(settings, codebook)]
-    new = extend_splits(passages, old, new_to_train=new_to_train)
+    new = extend_splits([*real, *authored], old, new_to_train=new_to_train)
     if new is not old:
         write_splits(new, settings.splits)
     return new
@@ -235,6 +239,28 @@ def _read_authored(settings: DataSettings, codebook: Codebook) -> list[LabelledP
 
 def _read_labels(settings: DataSettings, codebook: Codebook) -> list[RealLabel]:
     return [] if settings.real_labels is None else read_real_labels(settings.real_labels, codebook)
+
+
+def _check_all_given(
+    splits: Splits, authored: Sequence[LabelledPassage], labels: Sequence[RealLabel], *, where: str
+) -> None:
+    """Refuse data that lack articles or real passages of the splits file."""
+    n_articles = len(splits.articles.keys() - {passage.article_id for passage in authored})
+    n_real = len(splits.passages.keys() - {label.id for label in labels})
+    absent = [
+        f"{n:,} {kind} ({option})"
+        for n, kind, option in (
+            (n_articles, "authored articles", "--authored"),
+            (n_real, "real passages", "--real-labels, --real-texts"),
+        )
+        if n
+    ]
+    if absent:
+        raise DataError(
+            f"{where}: it holds {' and '.join(absent)} that are not in the data given, and would "
+            "lose their splits; give them too, or another file as --splits, or --forget if they "
+            "are gone for good"
+        )
 
 
 def _verify(

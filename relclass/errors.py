@@ -23,7 +23,7 @@ class MissingExtraError(ImportError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(
-            f"{library} is not installed. Install it with: pip install 'relclass[{extra}]'"
+            f"{library} is not installed. From the checkout: pip install -e '.[{extra}]'"
         )
 
 

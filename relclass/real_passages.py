@@ -200,7 +200,11 @@ def _texts(path: Path) -> Iterator[tuple[str, str | None]]:
     if path.suffix not in TEXT_SUFFIXES:
         raise DataError(f"{path}: texts are looked up in {', '.join(TEXT_SUFFIXES)} files")
     if not path.is_file():
-        raise DataError(f"{path}: cannot look up texts, there is no such file")
+        raise DataError(
+            f"{path}: cannot look up texts, there is no such file: rebuild it (relclass data "
+            "hydrate; data/README.md says how), or train without real passages: "
+            "data.real_labels=null thresholds.origin=all"
+        )
     if path.suffix == ".txt":
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -67,6 +67,7 @@ def read_gold(
     config: Path | None = None,
     origin: str | None = None,
     codebook_path: Path | None = None,
+    text_paths: Sequence[Path] = (),
 ) -> Gold:
     """Read the passages to score against.
 
@@ -76,16 +77,17 @@ def read_gold(
     codebook : of a labelled file, where neither a path nor a config is given.
     config : a training config whose data section says where a split's passages lie.
     origin : "real" or "authored"; None takes both.
-    codebook_path : of a labelled file; None takes the config's.
+    codebook_path : None takes the config's.
+    text_paths : where the texts lie if `data` is a file of real labels without them.
 
     Raises
     ------
     ConfigError
-        If the origin is unknown.
+        If the origin is unknown, or texts are given for a split.
     DataError
         If the data cannot be read, or no passage is left.
     """
-    from relclass.dataset import load_dataset, read_labelled
+    from relclass.dataset import load_dataset, read_labelled, read_real
 
     if origin is not None and origin not in ORIGINS:
         raise ConfigError(f"origin {origin!r}: expected {' or '.join(ORIGINS)}")
@@ -93,12 +95,17 @@ def read_gold(
     if codebook_path is not None:  # for a split, which reads the settings alone
         settings = settings.model_copy(update={"codebook": codebook_path})
     if data in SPLITS:
+        if text_paths:
+            raise ConfigError(f"--texts: for a file of labels; --config says where {data}'s lie")
         dataset = load_dataset(settings)
         gold = Gold(data, dataset.part(data, origin=origin), dataset.codebook)
     else:
         if codebook is None or codebook_path or config:
             codebook = load_codebook(codebook_path or settings.codebook)
-        read = read_labelled(data, codebook)
+        if text_paths:
+            read = read_real(data, text_paths, codebook)[0]
+        else:
+            read = read_labelled(data, codebook)
         kept = [passage for passage in read if origin in (None, passage.origin)]
         gold = Gold(Path(data).name, kept, codebook)
     if not gold.passages:

@@ -22,7 +22,11 @@ from relclass.splits import SPLITS, find_near_duplicates, group_passages, split_
 
 logger = logging.getLogger(__name__)
 
-REMAKE = "run: python scripts/make_splits.py (it keeps every assignment made before)"
+REMAKE = (
+    "run: relclass data split with the same --authored, --real-labels, --real-texts, --codebook "
+    "and --splits (it keeps every assignment made before; data of your own take a file of their "
+    "own: --splits own/splits.json)"
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ def read_splits(path: str | Path) -> Splits:
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no splits file; {REMAKE}") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: not a splits file ({error}); {REMAKE}") from error
+        raise DataError(
+            f"{path}: not a splits file ({error}); restore it, or take it away and {REMAKE}"
+        ) from error
     if values - set(SPLITS):
         raise DataError(f"{path}: expected {', '.join(SPLITS)}, got {sorted(values - set(SPLITS))}")
     return splits

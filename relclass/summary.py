@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from relclass.records import Article, Prediction
 
@@ -182,8 +182,11 @@ def summarize(
     Raises
     ------
     ValueError
-        If months are asked for without dates, or error rates cannot be used.
+        If `by` is none of these, months are asked for without dates, or error rates cannot be
+        used.
     """
+    if by not in get_args(By):
+        raise ValueError(f"Got by={by!r} but expected one of {', '.join(get_args(By))}.")
     if by == "month" and dates is None:
         raise ValueError(
             'Got by="month" without dates: pass dates={article.article_id: article.date, ...}.'

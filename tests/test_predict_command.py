@@ -185,6 +185,14 @@ def test_an_unknown_suffix_model_or_option_is_a_usage_error(run, archive, tmp_pa
     assert code == 1
 
 
+@pytest.mark.parametrize("output", [(), ("--output", "-")])
+@pytest.mark.parametrize("options", [("--engine", "ray"), ("--workers", "7"), ("--overwrite",)])
+def test_what_only_an_output_file_can_heed_is_refused_without_one(run, archive, output, options):
+    code, out, err = run(archive, *output, *options)
+    assert (code, out) == (1, "")
+    assert f"{' '.join(options)}: for an output file only; name one with --output" in err
+
+
 def relclass(*arguments, **options):
     command = [sys.executable, "-m", "relclass", "predict", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, check=False, **options)

@@ -28,7 +28,7 @@ def job(tmp_path):
 
 def test_without_ray_the_extra_is_named(job, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'relclass\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[ray\]'"):
         run_job(job, ON_RAY)
 
 

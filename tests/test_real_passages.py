@@ -120,5 +120,9 @@ def test_a_file_without_texts_is_refused(tmp_path, name, content, message):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot look up texts, there is no such file"):
-        find_texts([tmp_path / "none.jsonl"], ["0" * 12])
+    with pytest.raises(
+        DataError,
+        match=r"cannot look up texts, there is no such file: rebuild it "
+        r".*data\.real_labels=null thresholds\.origin=all",
+    ):
+        find_texts([tmp_path / "none.jsonl"], ["0" * 12])  # fmt: skip

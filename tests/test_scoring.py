@@ -19,6 +19,7 @@ from relclass.errors import ConfigError, DataError, ModelError
 from relclass.evaluation import Bootstrap
 from relclass.labelled import write_labelled
 from relclass.scoring import Gold, compare_sources, evaluate_source, read_gold, score_source
+from relclass.split_file import text_hash
 
 QUICK = Bootstrap(n_resamples=20)
 GOLD = Gold("made up", make_gold(8), CODEBOOK)
@@ -163,3 +164,20 @@ def test_gold_of_one_article_is_refused():
     gold = Gold("g", [replace(p, article_id="one") for p in GOLD.passages], CODEBOOK)
     with pytest.raises(DataError, match="passages of one article"):
         compare_sources(["words", "turned"], gold, bootstrap=QUICK, n_shuffles=10)
+
+
+def test_labels_without_texts_are_gold_beside_a_file_of_texts(labelled, tmp_path):
+    rows = {"قطار باری از مرز گذشت.": ["transit"], "هوای فردا بارانی است.": []}
+    labels = write_jsonl(
+        tmp_path / "labels.jsonl",
+        [{"id": text_hash(text), "lang": "fa", "topics": topics} for text, topics in rows.items()],
+    )
+    texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in rows])
+    gold = read_gold(str(labels), codebook_path=labelled[1], text_paths=[texts])
+    assert gold.name == "labels.jsonl"
+    assert {passage.text: list(passage.topics) for passage in gold.passages} == rows
+
+
+def test_texts_are_refused_for_a_split(tmp_path):
+    with pytest.raises(ConfigError, match="--texts: for a file of labels; --config says where"):
+        read_gold("test", text_paths=[tmp_path / "texts.jsonl"])

@@ -163,12 +163,12 @@ def test_splits_survive_their_file(tmp_path, old):
 def test_a_file_that_holds_no_splits_is_refused(tmp_path, content):
     path = tmp_path / "splits.json"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"not a splits file .*scripts/make_splits\.py"):
+    with pytest.raises(DataError, match=r"not a splits file .*restore it, .* relclass data split"):
         read_splits(path)
 
 
 def test_a_missing_file_names_the_command_that_makes_one(tmp_path):
-    with pytest.raises(DataError, match=r"no splits file; run: python scripts/make_splits\.py"):
+    with pytest.raises(DataError, match=r"no splits file; run: relclass data split with"):
         read_splits(tmp_path / "splits.json")
 
 

@@ -24,7 +24,7 @@ def test_texts_without_letters_are_near_duplicates_of_nothing():
 
 def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasketch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'relclass\[data\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[data\]'"):
         find_near_duplicates([LONG])
 
 

@@ -70,6 +70,11 @@ def test_months_without_dates_are_refused(predictions):
         summarize(predictions, by="month")
 
 
+def test_another_group_is_refused(predictions):
+    with pytest.raises(ValueError, match="Got by='year' but expected one of article, month, all"):
+        summarize(predictions, by="year")
+
+
 def test_a_job_counts_what_the_library_counts(predictions):
     articles = [*ARTICLES, Article("furniture", "", date=MAY), Article("more", "")]
     groups = [[p for p in predictions if p.article_id == a.article_id] for a in articles]

@@ -22,7 +22,7 @@ _WIDTH = 140
 """Characters in a table's line where the output is no terminal."""
 _Authored = Annotated[
     list[Path] | None,
-    typer.Option("--authored", help="Labelled passages: files or folders [data/articles]."),
+    typer.Option("--authored", help="Labelled files or folders [default: data/articles]."),
 ]
 _RealLabels = Annotated[
     Path | None, typer.Option(help="Labels of real passages, such as data/real_labels.jsonl.")
@@ -30,8 +30,12 @@ _RealLabels = Annotated[
 _RealTexts = Annotated[
     list[Path] | None, typer.Option(help="Files that hold their texts, looked up by hash.")
 ]
-_Splits = Annotated[Path | None, typer.Option("--splits", help="[data/splits.json]")]
-_Codebook = Annotated[Path | None, typer.Option("--codebook", help="[data/codebook.yaml]")]
+_Splits = Annotated[
+    Path | None, typer.Option("--splits", help="The splits file [default: data/splits.json].")
+]
+_Codebook = Annotated[
+    Path | None, typer.Option("--codebook", help="The topics [default: data/codebook.yaml].")
+]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also write JSON here.")]
 _FormatName = Literal["auto", "labelled", "label-studio", "doccano"]
 
@@ -134,6 +138,9 @@ def split(
     new_to_train: Annotated[
         bool, typer.Option("--new-to-train", help="Leave validation and test as they are.")
     ] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Drop from the file what is not in the data.")
+    ] = False,
 ) -> None:
     """Give every passage a split; those made before stay, and new ones are placed around them."""
     from relclass.dataset import make_splits
@@ -141,7 +148,7 @@ def split(
 
     settings = _settings(authored, real_labels, real_texts, splits, codebook)
     before = read_splits(settings.splits) if settings.splits.exists() else None
-    made = make_splits(settings, new_to_train=new_to_train)
+    made = make_splits(settings, new_to_train=new_to_train, forget=forget)
     if before == made:
         print(f"{settings.splits}: version {made.version}, nothing to add")
         return

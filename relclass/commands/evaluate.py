@@ -23,6 +23,10 @@ Data = Annotated[
 Config = Annotated[
     Path | None, typer.Option(help="A training config, for where a split's passages lie.")
 ]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option(help="Files that hold the texts, where --data is labels without them."),
+]
 Origin = Annotated[str | None, typer.Option(help="Only real or only authored passages.")]
 CodebookFile = Annotated[
     Path | None,
@@ -49,6 +53,7 @@ def evaluate(
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Predictions on disk: JSONL, CSV or Parquet.")
     ] = None,
+    texts: Texts = None,
     config: Config = None,
     origin: Origin = None,
     codebook: CodebookFile = None,
@@ -76,6 +81,7 @@ def evaluate(
         config=config,
         origin=origin,
         codebook_path=codebook,
+        text_paths=texts or (),
     )
     bootstrap = Bootstrap(n_resamples=resamples, seed=seed)
     shows_mistakes = any(path.suffix.lower() in (".html", ".json") for path in output or ())
@@ -102,6 +108,7 @@ def compare(
         list[str], typer.Argument(help="Two or more model names, model folders or predictions.")
     ],
     data: Data = "test",
+    texts: Texts = None,
     config: Config = None,
     origin: Origin = None,
     codebook: CodebookFile = None,
@@ -125,6 +132,7 @@ def compare(
         config=config,
         origin=origin,
         codebook_path=codebook,
+        text_paths=texts or (),
     )
     comparison = compare_sources(
         models, gold, bootstrap=Bootstrap(n_resamples=resamples, seed=seed), n_shuffles=shuffles

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from relclass.errors import DataError, MissingExtraError
+from relclass.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from relclass.articles import Columns
@@ -95,8 +95,9 @@ def predict(
     """Label the passages of articles by topic.
 
     An output file is written in parts: a run that was interrupted goes on where it was when the
-    same command is given again. Refused records go to OUTPUT.rejects.jsonl. The exit code is 0 if
-    all was labelled, 1 for a wrong argument or model, 2 if some inputs were refused.
+    same command is given again. Refused records go to OUTPUT.rejects.jsonl, without an output
+    file to standard error. The exit code is 0 if all was labelled, 1 for a wrong argument or
+    model, 2 if some inputs were refused.
     """
     from relclass.articles import Columns
 
@@ -117,6 +118,7 @@ def predict(
         device=device,
     )
     if output is None or output == "-":
+        _refuse_job_options(overwrite=overwrite, engine=engine, n_workers=workers)
         n_rejects = _show(options, is_table=output is None)
     else:
         n_rejects = _write(
@@ -134,6 +136,18 @@ class _Options:
     has_summary: bool
     fail_fast: bool
     device: str
+
+
+def _refuse_job_options(*, overwrite: bool, engine: Engine, n_workers: int | None) -> None:
+    """Refuse what only a job that writes a file can heed."""
+    given = {
+        "--overwrite": overwrite,
+        f"--engine {engine}": engine != "local",
+        f"--workers {n_workers}": n_workers is not None,
+    }
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise ConfigError(f"{', '.join(names)}: for an output file only; name one with --output")
 
 
 def _show(options: _Options, *, is_table: bool) -> int:

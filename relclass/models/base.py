@@ -95,6 +95,10 @@ class Classifier:
             raise TypeError("Got one string but expected a list of passages: use [text].")
         if languages is None:
             languages = detect_languages(texts)
+        elif len(languages) != len(texts):
+            raise ValueError(
+                f"Got {len(languages)} languages for {len(texts)} texts but expected one for each."
+            )
         normalised = normalize_all(texts, languages, self.normalize)
         if not normalised:
             return np.zeros((0, len(self.topics)), dtype=np.float32)

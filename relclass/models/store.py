@@ -242,7 +242,7 @@ def _read_manifest(model_dir: Path) -> dict[str, Any]:
     if version > FORMAT_VERSION:
         raise ModelError(
             f"{path}: format {version} is newer than this relclass reads ({FORMAT_VERSION}): "
-            "upgrade with pip install -U relclass"
+            "upgrade relclass, by git pull in its checkout"
         )
     for key in KEYS:
         if key not in manifest:
