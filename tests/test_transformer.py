@@ -293,3 +293,19 @@ def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
         assert torch.allclose(scorer.network(ids, mask), early, atol=1e-6)
     assert scorer.network.encoder.config.num_hidden_layers == 1
     assert scorer.network.halve_after == ()
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooling": "cls"}, {"exits": (1,), "halve_after": (1,)}])
+def test_a_network_in_bfloat16_gives_nearly_what_it_gives_in_float(tiny_encoder, settings):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"), **settings)
+    exact = scorer.score(TEXTS)
+    scorer.network.to(dtype=torch.bfloat16)
+    assert np.abs(scorer.score(TEXTS) - exact).max() < 0.1
+
+
+@pytest.mark.parametrize("key", ["exits", "halve_after"])
+def test_layers_that_take_more_than_states_and_a_mask_have_no_exits(tiny_encoder, key):
+    with pytest.raises(ConfigError, match=rf"model\.{key}: not known for .* 'deberta-v2'"):
+        make_scorer(tiny_encoder("deberta-v2"), **{key: (1,)})

@@ -21,6 +21,7 @@ _DROPOUT_KEYS = ("hidden_dropout_prob", "embedding_dropout", "mlp_dropout", "dro
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 _EXITS = "exits."
 _HEAD_DROPOUT_KEYS = ("classifier_dropout", "cls_dropout", "pooler_dropout")
+_BERT_TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 class PooledNetwork(nn.Module):  # type: ignore[misc]
@@ -100,7 +101,8 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
             pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)  # (batch, hidden)
         else:
             pooled = states[:, 0]  # (batch, hidden)
-        logits: Tensor = head(self.dropout(pooled.float())).float()  # (batch, n_topics)
+        pooled = self.dropout(pooled.to(head.weight.dtype))  # on a GPU a head may be bfloat16
+        logits: Tensor = head(pooled).float()  # (batch, n_topics)
         return logits
 
     def replace_encoder(self, encoder: Any) -> None:
@@ -370,11 +372,15 @@ def _check_max_length(settings: TransformerSettings, config: Any) -> None:
 def _layers(network: Network, key: str) -> Any:
     layers = getattr(getattr(network.encoder, "encoder", None), "layer", None)
     if layers is None:
-        raise ConfigError(
-            f"model.{key}: not known for the architecture {network.encoder.config.model_type!r}, "
-            "only for those built like BERT; leave it out"
-        )
+        raise _unknown_for(network, key)
     return layers
+
+
+def _unknown_for(network: Network, key: str) -> ConfigError:
+    return ConfigError(
+        f"model.{key}: not known for the architecture {network.encoder.config.model_type!r}, "
+        "only for those built like BERT; leave it out"
+    )
 
 
 def _keep_layers(network: Network, n_kept: int) -> None:
@@ -405,7 +411,9 @@ def _check_places(settings: TransformerSettings, network: Network) -> None:
         places = getattr(settings, key)
         if not places:
             continue
-        _layers(network, key)
+        # others take more between the layers than states and a mask, or change them there
+        if network.encoder.config.model_type not in _BERT_TYPES:
+            raise _unknown_for(network, key)
         if settings.pooling == "native" or settings.lora is not None:
             raise ConfigError(
                 f"model.{key}: neither a native head nor adapters go with it; set model.pooling "
