@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,8 +51,26 @@ def make_pseudo_examples(dataset: Dataset, config: TrainConfig) -> Examples:
 
 
 def pseudo_checksums(config: TrainConfig) -> dict[str, str]:
-    """Return the sha256 of each file of pseudo-labels, by its name."""
-    return {f"pseudo_labels {path.name}": hash_file(path) for path in config.data.pseudo_labels}
+    """Return the sha256 of each file of pseudo-labels.
+
+    Returns
+    -------
+    By the file's name, or by its path where two share a name.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    names = Counter(path.name for path in config.data.pseudo_labels)
+    found = {}
+    for path in config.data.pseudo_labels:
+        key = path.name if names[path.name] == 1 else path.as_posix()
+        try:
+            found[f"pseudo_labels {key}"] = hash_file(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot read the pseudo-labels: {error.strerror}") from error
+    return found
 
 
 def _read(path: Path, codebook: Codebook) -> list[Prediction]:

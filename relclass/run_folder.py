@@ -9,11 +9,13 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from relclass.config import TrainConfig
 from relclass.errors import ConfigError
@@ -67,6 +69,8 @@ def open_run(config: TrainConfig, run_dir: Path, *, resume: bool) -> None:
         if not resume:
             raise ConfigError(f"{run_dir} holds a run already; give another folder, or resume it")
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with suppress(ValidationError):  # a key of today that the run did not know is its default
+            begun = resolved(TrainConfig.model_validate(begun))
         differences = sorted(_differences(begun, resolved(config)))
         if differences:
             raise ConfigError(

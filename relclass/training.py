@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from relclass.errors import DataError
 from relclass.examples import Examples, concatenate, make_examples
 from relclass.metrics import summarise
 from relclass.models.base import Classifier, Scorer
+from relclass.models.lexicon import LexiconScorer, load_lexicon
 from relclass.models.store import load_model, save_model
 from relclass.pseudo_labels import make_pseudo_examples, pseudo_checksums
 from relclass.records import LabelledPassage
@@ -41,6 +43,7 @@ from relclass.run_folder import (
     resolved,
     write_json,
 )
+from relclass.split_file import splits_checksum
 from relclass.thresholds import Calibration, apply_thresholds, fit_calibration, tune_thresholds
 
 logger = logging.getLogger(__name__)
@@ -81,7 +84,7 @@ def train(
     options = replace(options, device=device, resume=resume)
     dataset = load_dataset(config.data)
     open_run(config, run_dir, resume=resume)
-    checksums = dataset.checksum | pseudo_checksums(config)
+    checksums = _checksums(dataset, config, soft_targets)
     record = provenance(config, checksums, options) | {"n_passages": _counts(dataset)}
     if is_finished(run_dir, record):
         logger.info("%s is finished already", run_dir)
@@ -113,6 +116,20 @@ def train(
     return classifier
 
 
+def _checksums(
+    dataset: Dataset, config: TrainConfig, soft_targets: Mapping[str, Sequence[float]] | None
+) -> dict[str, str]:
+    """Return the checksums of all that a run reads, so that it is not taken for another's."""
+    found = dataset.checksum | pseudo_checksums(config)
+    if not isinstance(config.model, TransformerSettings) and config.model.lexicon is not None:
+        lexicon = load_lexicon(config.model.lexicon).model_dump_json()
+        found["lexicon"] = hashlib.sha256(lexicon.encode("utf-8")).hexdigest()
+    if soft_targets:
+        rows = ((name, ",".join(map(repr, map(float, row)))) for name, row in soft_targets.items())
+        found["soft_targets"] = splits_checksum(rows)
+    return found
+
+
 def _fit(
     config: TrainConfig,
     examples: Examples,
@@ -141,8 +158,6 @@ def fit_small(
 ) -> Scorer:
     """Fit a model that needs neither torch nor checkpoints."""
     if isinstance(settings, LexiconSettings):
-        from relclass.models.lexicon import LexiconScorer, load_lexicon
-
         return LexiconScorer(load_lexicon(settings.lexicon), topics)
     from relclass.models.baseline import fit_baseline
 

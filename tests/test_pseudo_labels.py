@@ -7,7 +7,7 @@ from tiny_project import WORDS, write_project
 from relclass.config import BaselineSettings, TrainConfig
 from relclass.dataset import load_dataset
 from relclass.errors import DataError
-from relclass.pseudo_labels import make_pseudo_examples
+from relclass.pseudo_labels import make_pseudo_examples, pseudo_checksums
 from relclass.training import train
 
 NEW = ("واژه‌ای تازه که هیچ‌جا نیامده است", "کشتی‌های بزرگ در بندر پهلو گرفتند و بار زدند")
@@ -88,3 +88,19 @@ def test_a_student_learns_from_its_teacher_and_the_record_says_from_which(config
     assert at_ships[0] > at_ships[1]
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert "pseudo_labels pseudo.jsonl" in record["data"]
+
+
+def test_files_of_one_name_have_each_its_checksum(config, tmp_path):
+    paths = tuple(tmp_path / folder / "pseudo.jsonl" for folder in ("a", "b"))
+    for path in paths:
+        path.parent.mkdir()
+        write_predictions(path, [path.parent.name], np.full((1, 4), 0.5))
+    data = config.data.model_copy(update={"pseudo_labels": paths})
+    found = pseudo_checksums(config.model_copy(update={"data": data}))
+    assert len(set(found.values())) == len(found) == 2
+
+
+def test_pseudo_labels_that_are_not_there_are_refused(config, tmp_path):
+    data = config.data.model_copy(update={"pseudo_labels": (tmp_path / "none.jsonl",)})
+    with pytest.raises(DataError, match=r"none\.jsonl: cannot read the pseudo-labels: No such"):
+        pseudo_checksums(config.model_copy(update={"data": data}))

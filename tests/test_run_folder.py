@@ -2,6 +2,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from relclass import run_folder
 from relclass.config import BaselineSettings, TrainConfig
@@ -62,3 +63,18 @@ def test_outside_git_there_is_no_commit(monkeypatch):
 
     monkeypatch.setattr(run_folder.subprocess, "run", fail)
     assert git_commit() is None
+
+
+def test_a_run_begun_before_a_key_was_known_is_taken_up_where_its_default_holds(tmp_path):
+    open_run(CONFIG, tmp_path, resume=True)
+    path = tmp_path / "config.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del content["model"]["C"]
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    open_run(CONFIG, tmp_path, resume=True)
+    other = CONFIG.model_copy(update={"model": BaselineSettings(C=9.0)})
+    with pytest.raises(ConfigError, match=r"it differs in model\.C"):
+        open_run(other, tmp_path, resume=True)
+    path.write_text(yaml.safe_dump(content | {"of_tomorrow": 1}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"it differs in .*of_tomorrow"):
+        open_run(CONFIG, tmp_path, resume=True)

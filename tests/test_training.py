@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tiny_project import write_project
+from tiny_project import WORDS, write_project
 
-from relclass.config import BaselineSettings, ThresholdSettings, TrainConfig, TransformerSettings
+from relclass.config import (
+    BaselineSettings,
+    LexiconSettings,
+    ThresholdSettings,
+    TrainConfig,
+    TransformerSettings,
+)
 from relclass.dataset import load_dataset
 from relclass.errors import ConfigError, DataError
 from relclass.models.store import load_model
@@ -98,6 +104,31 @@ def test_a_smoke_run_is_not_taken_for_a_finished_one(transformer, tmp_path):
     assert read_json(tmp_path / "run/run.json")["max_steps"] == 1
     train(transformer, tmp_path / "run", device="cpu")
     assert read_json(tmp_path / "run/run.json")["max_steps"] is None
+
+
+def write_lexicon(path: Path, word: str) -> None:
+    topics = {topic: {"strong": {"fa": [word]}} for topic in WORDS}
+    path.write_text(yaml.safe_dump({"topics": topics}, allow_unicode=True), encoding="utf-8")
+
+
+def test_a_run_with_another_lexicon_is_not_taken_for_a_finished_one(data, tmp_path):
+    path = tmp_path / "lexicon.yaml"
+    config = TrainConfig(name="words", data=data, model=LexiconSettings(lexicon=path))
+    for word, found in (("گاز", True), ("قطار", False), ("گاز", True)):
+        write_lexicon(path, word)
+        classifier = train(config, tmp_path / "run")
+        assert (classifier.scorer.score(["گاز"]) > 0).all() == found
+
+
+def test_a_run_with_other_soft_targets_is_not_taken_for_a_finished_one(baseline, tmp_path):
+    name = load_dataset(baseline.data).part("train")[0].passage_id
+    records = []
+    for target in (1.0, 0.0, None):
+        soft = None if target is None else {name: [target] * 4}
+        train(baseline, tmp_path / "run", soft_targets=soft)
+        records.append(read_json(tmp_path / "run/run.json")["data"])
+    assert records[0]["soft_targets"] != records[1]["soft_targets"]
+    assert "soft_targets" not in records[2]
 
 
 def test_a_folder_with_another_run_is_refused(baseline, tmp_path):
