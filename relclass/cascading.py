@@ -42,7 +42,8 @@ def build_cascade(
     """Let an ensemble's first member settle what it may without costing much macro-F1.
 
     Where another member has a student, that settles what it may too: its logits and the first
-    member's are weighed, topic by topic, on the validation passages.
+    member's are weighed, topic by topic, on the validation passages. A student that errs even
+    where it is surest is not used.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def build_cascade(
         groups = number_articles([p for part in validation.values() for p in part])
         stage, share = _fit_stage(scorer, member, read, groups), student_share(member)
     parts = [_Part.of(scorer, stage, passages) for passages in read]
-    student_widths = WIDTHS if stage is not None else (0.0,)
+    student_widths = (0.0,) if stage is None else (*WIDTHS, 0.0)  # at 0 it settles nothing
     choices = _safe_widths(parts, student_widths, max_loss)
     if not choices:
         raise ModelError(
@@ -89,7 +90,8 @@ def build_cascade(
         key=lambda widths: np.mean([part.work(*widths, share=share) for part in parts]),
     )
     if stage is not None:
-        stage = replace(stage, low=student_width, high=1 - student_width)
+        is_used = student_width > 0
+        stage = replace(stage, low=student_width, high=1 - student_width) if is_used else None
     classifier = Classifier(
         name=name,
         codebook=base.codebook,

@@ -114,6 +114,20 @@ def test_a_cascade_over_another_version_of_the_shipped_model_says_so(base, shipp
         load_model("cascade")
 
 
+def test_a_base_of_a_shipped_models_name_is_not_kept_by_name(base, shipped, tmp_path) -> None:
+    for mine in (replace(base, thresholds=np.array([0.4, 0.4])), replace(base, name="mine")):
+        with pytest.raises(ModelError, match="is not the shipped model of that name"):
+            save_model(cascade(mine, by_name=True), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    save_model(cascade(load_model("both"), by_name=True), tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["team/both", "..", ""])
+def test_a_base_whose_name_is_no_folders_is_not_saved(base, tmp_path, name) -> None:
+    with pytest.raises(ModelError, match="expected a name without slashes"):
+        save_model(cascade(replace(base, name=name)), tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_cascade import Staged
+from test_cascade import STAGE, Staged
 from test_models_ensemble import TEXTS
 from test_stacking import dataset, members  # noqa: F401 fixtures
 
@@ -98,3 +98,22 @@ def test_bounds_that_are_right_by_luck_are_not_chosen() -> None:
 
     widths = {width for width, _ in _safe_widths([Part()], (0.0,), 0.01)}
     assert widths == {0.01, 0.02, 0.03}
+
+
+def test_a_student_that_errs_where_it_is_sure_is_not_used(dataset, staged, monkeypatch) -> None:  # noqa: F811
+    gas, oil = staged.scorer.members
+
+    class Contrary:
+        kind = "contrary"
+
+        def score(self, texts):
+            return -100.0 * np.sign(staged.predict_logits(texts)).astype(np.float32)
+
+    alone = replace(STAGE, member="oil", weights=np.array([[0.0] * 2, [1.0] * 2]))
+    monkeypatch.setattr("relclass.cascading._fit_stage", lambda *_: alone)
+    wrong = replace(oil, scorer=replace(oil.scorer, taught=Contrary()))
+    base = replace(staged, scorer=replace(staged.scorer, members=(gas, wrong)))
+    strict = build_cascade(base, "gas", dataset, name="quick", max_loss=0.0)
+    assert strict.scorer.student is None
+    assert strict.card["validation"]["real"]["share_settled_by_student"] == 0
+    np.testing.assert_array_equal(strict.predict(TEXTS), staged.predict(TEXTS))

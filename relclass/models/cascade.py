@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -206,15 +207,28 @@ class CascadeScorer:
         return y_prob
 
     def save(self, model_dir: Path) -> None:
-        """Write the bounds, and the base as a model folder of its own or by name and sha256."""
+        """Write the bounds, and the base as a model folder of its own or by name and sha256.
+
+        Raises
+        ------
+        ModelError
+            If the base's name cannot be a folder's; or it is to be kept by name and is not the
+            shipped model of that name.
+        """
         from relclass.models.store import manifest_sha256, save_model
 
+        if not _is_plain(self.base.name):
+            raise ModelError(
+                f"base {self.base.name!r}: expected a name without slashes, as its folder's; "
+                "give it another"
+            )
         content: dict[str, Any] = {
             "base": self.base.name, "first": self.first, "low": self.low, "high": self.high,
         }  # fmt: skip
         if self.student is not None:
             content["student"] = self.student.to_dict()
         if self.by_name:
+            _check_shipped(self.base)
             content["sha256"] = manifest_sha256(self.base.name)
         else:
             save_model(self.base, model_dir / self.base.name)
@@ -244,7 +258,7 @@ class CascadeScorer:
             student = content.get("student")
             if student is not None:
                 student = StudentStage.from_dict(student, len(codebook.names))
-            if Path(name).name != name:
+            if not _is_plain(name):
                 raise ValueError(f"base {name!r} is not a plain name")
         if expected is not None and manifest_sha256(name) != expected:
             raise ModelError(
@@ -258,6 +272,28 @@ class CascadeScorer:
                 f"{codebook.names}"
             )
         return cls(base, first, low, high, by_name=expected is not None, student=student)
+
+
+def _is_plain(name: str) -> bool:
+    return name not in {"", ".."} and Path(name).name == name
+
+
+def _check_shipped(base: Classifier) -> None:
+    """Refuse a model that is not the shipped one of its name."""
+    from relclass.models.store import load_model, manifest_sha256, save_model, shipped_models
+
+    is_shipped = base.name in shipped_models()
+    if is_shipped:
+        with TemporaryDirectory() as folder:
+            ours, theirs = Path(folder) / "ours", Path(folder) / "theirs"
+            save_model(base, ours)
+            save_model(load_model(base.name), theirs)  # both as this version writes them
+            is_shipped = manifest_sha256(ours) == manifest_sha256(theirs)
+    if not is_shipped:
+        raise ModelError(
+            f"base {base.name!r} is not the shipped model of that name, so a cascade cannot refer "
+            "to it: leave by_name (--by-name) out, and it is saved with the cascade"
+        )
 
 
 def student_share(member: Classifier) -> float:
