@@ -111,7 +111,7 @@ def test_a_student_that_errs_where_it_is_sure_is_not_used(dataset, staged, monke
 
     alone = replace(STAGE, member="oil", weights=np.array([[0.0] * 2, [1.0] * 2]))
     monkeypatch.setattr("relclass.cascading._fit_stage", lambda *_: alone)
-    wrong = replace(oil, scorer=replace(oil.scorer, taught=Contrary()))
+    wrong = replace(oil, scorer=replace(oil.scorer, student=Contrary()))
     base = replace(staged, scorer=replace(staged.scorer, members=(gas, wrong)))
     strict = build_cascade(base, "gas", dataset, name="quick", max_loss=0.0)
     assert strict.scorer.student is None
