@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ _BINARY = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".mp4", ".mp3", ".w
            ".ico", ".onnx", ".bin", ".pt", ".safetensors", ".rar", ".7z", ".gz", ".xz"}  # fmt: skip
 _ZIPPED = {".zip", ".xlsx", ".docx"}
 _MARKED_UP = {".html", ".htm", ".xml", ".php", ".md"}
+_UNREADABLE = (
+    OSError, ValueError, csv.Error, zipfile.BadZipFile, zlib.error, EOFError,
+    RuntimeError,  # an archive with a password; JSON nested too deeply
+)  # fmt: skip
+_LINE_END = re.compile(r"\r\n?|\n")  # a JSON string may hold all else that ends a line
 _SEGMENT_END = re.compile(r"(?<=[.!?؟۔…])[\"'»”’)\]]*\s+|\n+")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _TAG = re.compile(r"<[^<>]{1,2000}>")
@@ -84,7 +90,7 @@ def hydrate(
                     for candidate in _candidates(text, missing):
                         texts[text_hash(candidate)] = candidate
                         missing.discard(text_hash(candidate))
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
+            except _UNREADABLE as error:
                 unread.append(f"{file}: {error}")
     for problem in unread:
         logger.warning("not read: %s", problem)
@@ -116,6 +122,8 @@ def read_strings(path: Path) -> Iterator[str]:
         If the file is larger than `MAX_FILE_BYTES`, or is not what its suffix says.
     OSError
         If it cannot be read.
+    csv.Error, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError
+        If it is damaged, encrypted or nested too deeply.
     """
     suffix = path.suffix.lower()
     if suffix in _BINARY:
@@ -164,8 +172,8 @@ def _strings(content: bytes, suffix: str) -> Iterator[str]:
         yield from _json_lines(text)
     elif suffix in (".csv", ".tsv"):
         csv.field_size_limit(MAX_FILE_BYTES)
-        rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
-        for row in rows:
+        lines = io.StringIO(text, newline="")
+        for row in csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ","):
             yield from row
     else:
         yield text
@@ -174,7 +182,7 @@ def _strings(content: bytes, suffix: str) -> Iterator[str]:
 
 
 def _json_lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
+    for line in _LINE_END.split(text):
         try:
             yield from _json_strings(json.loads(line))
         except json.JSONDecodeError:

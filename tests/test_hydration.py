@@ -57,6 +57,23 @@ def test_a_run_of_sentences_is_found_in_any_layout(tmp_path, name):
     assert found.unread == ()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_tables_whose_lines_end_as_on_an_old_mac_are_read(tmp_path, suffix):
+    mark = "," if suffix == "csv" else "\t"
+    (tmp_path / f"a.{suffix}").write_bytes(f"id{mark}text\r1{mark}{PASSAGE}\r".encode())
+    found = hydrate([label()], [tmp_path])
+    assert (len(found.texts), found.unread) == (1, ())
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085"])
+def test_a_text_with_a_rare_line_end_in_it_is_one_text(tmp_path, name, mark):
+    text = f"قطار باری{mark}به مرز رسید"
+    lines = [json.dumps({"text": row}, ensure_ascii=False) for row in ("x", text)]
+    (tmp_path / name).write_text("\r\n".join(lines), "utf-8")
+    assert set(hydrate([label(text)], [tmp_path]).texts) == {text_hash(text)}
+
+
 def test_title_and_summary_of_a_feed_are_read_as_one(tmp_path):
     text = "گذرگاه باز شد. کامیون‌ها از نیمه‌شب می‌گذرند"
     row = {"title": "گذرگاه باز شد", "summary": "کامیون‌ها از نیمه‌شب می‌گذرند"}
@@ -109,6 +126,32 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path, capl
     assert "not read:" in caplog.text and "a.zip" in caplog.text
     monkeypatch.setattr(hydration, "MAX_FILE_BYTES", 10)
     assert "larger than" in hydrate([label()], [tmp_path / "c.txt"]).unread[0]
+
+
+def with_password(content: bytes) -> bytes:
+    """Mark an archive's only member as encrypted."""
+    marked = bytearray(content)
+    marked[marked.find(b"PK\x03\x04") + 6] |= 1
+    marked[marked.find(b"PK\x01\x02") + 8] |= 1
+    return bytes(marked)
+
+
+def test_files_that_their_readers_choke_on_are_named_too(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", ARTICLE)
+    (tmp_path / "a.zip").write_bytes(with_password((tmp_path / "a.zip").read_bytes()))
+    (tmp_path / "b.json").write_bytes(b"[" * 100_000 + b"]" * 100_000)
+    with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", ARTICLE)
+    damaged = bytearray((tmp_path / "c.zip").read_bytes())
+    damaged[35:80] = b"\xff" * 45
+    (tmp_path / "c.zip").write_bytes(bytes(damaged))
+    (tmp_path / "d.txt").write_text(ARTICLE, "utf-8")
+    found = hydrate([label()], [tmp_path])
+    assert len(found.texts) == 1
+    assert [problem.split(": ")[0] for problem in found.unread] == [
+        str(tmp_path / name) for name in ("a.zip", "b.json", "c.zip")
+    ]
 
 
 def test_binary_files_and_the_git_folder_are_passed_over(tmp_path):
