@@ -9,8 +9,14 @@ from tiny_encoders import ARCHITECTURES, SENTENCES, TOPICS
 
 from relclass.codebook import Codebook
 from relclass.errors import ModelError
-from relclass.models.export import ExportSettings, export_scorer
+from relclass.models.export import (
+    ExportSettings,
+    build_vocabulary,
+    export_scorer,
+    trim_network,
+)
 from relclass.models.onnx import OnnxScorer, count_threads
+from relclass.models.vocabulary import TrimmedVocabulary
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +250,21 @@ def test_a_network_that_halves_its_tokens_is_fused_and_near_torch(tiny_encoder, 
     small = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
     difference = probabilities(small.score(TEXTS)) - probabilities(scorer.score(TEXTS))
     assert np.abs(difference).max() < 0.05
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_prefix_is_kept_however_few_pieces_may(tiny_encoder, tmp_path, architecture):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(SENTENCES), encoding="utf-8")
+    scorer = make_scorer(tiny_encoder(architecture), prefix="Boru hattı ")
+    settings = ExportSettings(corpus=(corpus,), max_pieces=1)
+    vocabulary = build_vocabulary(scorer, settings, SENTENCES[:6])
+    assert set(scorer.rule.head) < set(vocabulary.kept.tolist())
+    assert len(vocabulary.kept) < len(scorer.tokenizer)
+
+
+def test_a_vocabulary_without_the_padding_is_refused(tiny_encoder):
+    scorer = make_scorer(tiny_encoder("bert"))
+    others = np.arange(scorer.pad_token_id + 1, len(scorer.tokenizer))
+    with pytest.raises(ModelError, match="the trimmed vocabulary lacks the piece with id"):
+        trim_network(scorer, TrimmedVocabulary("{}", others))

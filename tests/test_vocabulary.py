@@ -52,6 +52,16 @@ def test_special_tokens_and_letters_stay_however_few_pieces_may(tiny_encoder, ar
     assert len(kept) < whole.get_vocab_size()
 
 
+def test_what_must_stay_stays_however_few_pieces_may(tiny_encoder):
+    whole = load_tokenizer(tiny_encoder("bert"))
+    rank = count_pieces(whole, SENTENCES).astype(float)
+    always = set(trim_vocabulary(whole.to_str(), rank, max_pieces=1).kept.tolist())
+    other = max(set(range(len(rank))) - always)
+    rank[other] = np.inf
+    kept = trim_vocabulary(whole.to_str(), rank, max_pieces=1).kept
+    assert set(kept.tolist()) == {*always, other}
+
+
 def test_new_ids_stand_for_the_old_pieces(tiny_encoder):
     from tokenizers import Tokenizer
 
@@ -87,17 +97,29 @@ def test_texts_are_read_from_lines_records_and_articles(tmp_path):
     assert list(read_texts([plain, records])) == ["یک", "دو", "three", "four", "five"]
 
 
+def test_blank_lines_and_texts_of_records_are_passed_over(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n{"text": " "}\n\n', encoding="utf-8")
+    assert list(read_texts([path])) == ["one"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", "", r"a\.csv: expected a \.txt or \.jsonl file"),
         ("a.jsonl", '{"text": "x"}\n{', r"a\.jsonl:2: not JSON"),
+        ("a.jsonl", "5", r"a\.jsonl:1: expected an object, got int"),
+        ("a.jsonl", '{"text": null}', r"a\.jsonl:1: 'text' must be a string, got NoneType"),
+        ("a.jsonl", '{"passages": ["x"]}', r"a\.jsonl:1: 'passages' must be a list of objects"),
+        ("a.jsonl", '{"passages": [{}]}', r"a\.jsonl:1: 'text' must be a string"),
+        ("a.txt", "نفت".encode("cp1256"), r"a\.txt: not UTF-8; save the file as UTF-8"),
         ("missing.txt", None, r"missing\.txt: cannot read: No such file"),
     ],
 )
 def test_a_corpus_that_cannot_be_read_is_refused(tmp_path, name, content, message):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        raw = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(raw)
     with pytest.raises(DataError, match=message):
         list(read_texts([tmp_path / name]))
 

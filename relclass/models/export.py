@@ -72,8 +72,8 @@ def export_scorer(
     Raises
     ------
     ModelError
-        If the vocabulary is of a kind that cannot be trimmed, there is no text to calibrate on,
-        or the student's embeddings or windows are others.
+        If the vocabulary is of a kind that cannot be trimmed, there is no text to measure the
+        activations on, or the student's embeddings or windows are others.
     MissingExtraError
         If onnx is not installed.
     """
@@ -139,7 +139,13 @@ def _quantised(network: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> tup
 
 
 def _new_id(vocabulary: TrimmedVocabulary, old: int) -> int:
-    return int(np.searchsorted(vocabulary.kept, old))
+    (places,) = np.nonzero(vocabulary.kept == old)
+    if not len(places):
+        raise ModelError(
+            f"the trimmed vocabulary lacks the piece with id {old}, which the prefix, the padding "
+            "or the ends of a passage need; make it with build_vocabulary, which keeps these"
+        )
+    return int(places[0])
 
 
 def build_vocabulary(
@@ -153,10 +159,10 @@ def build_vocabulary(
     if not settings.corpus:
         return TrimmedVocabulary(tokenizer_json, np.arange(len(scorer.tokenizer)))
     of_texts = count_pieces(backend, texts)
-    # the prefix need not occur in a text
-    of_texts[[*scorer.rule.head, *scorer.rule.tail, scorer.pad_token_id]] += 1
     of_corpus = count_pieces(backend, read_texts(settings.corpus))
     rank = rank_pieces(tokenizer_json, of_corpus, of_texts)
+    # the prefix need not occur in a text
+    rank[[*scorer.rule.head, *scorer.rule.tail, scorer.pad_token_id]] = np.inf
     return trim_vocabulary(tokenizer_json, rank, max_pieces=settings.max_pieces)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from relclass.errors import DataError, ModelError
+from relclass.labelled import check_text, read_json_lines
 
 TRIMMABLE = ("Unigram", "WordPiece")
 _SCRIPTS = ("ARABIC", "LATIN", "CYRILLIC", "DIGIT")
@@ -49,31 +50,38 @@ def read_texts(paths: Iterable[Path]) -> Iterator[str]:
     Raises
     ------
     DataError
-        If a file cannot be read, is of another kind, or a record is not JSON.
+        If a file cannot be read, is of another kind, not UTF-8, or a record is not JSON or has
+        a text that is none. Blank texts of records are passed over.
     """
     for path in paths:
-        if path.suffix not in {".txt", ".jsonl"}:
+        if path.suffix == ".jsonl":
+            for place, record in read_json_lines(path):
+                yield from _texts_of(record, place)
+        elif path.suffix == ".txt":
+            yield from _read_lines(path)
+        else:
             raise DataError(f"{path}: expected a .txt or .jsonl file of texts")
-        try:
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    yield from _texts_of(line, path, number)
-        except OSError as error:
-            raise DataError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _texts_of(line: str, path: Path, number: int) -> Iterator[str]:
-    if path.suffix == ".txt":
-        yield line.rstrip("\n")
-        return
+def _read_lines(path: Path) -> Iterator[str]:
     try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}:{number}: not JSON: {error}") from error
-    if "text" in record:
-        yield record["text"]
-    for passage in record.get("passages", ()):
-        yield passage["text"]
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield line.rstrip("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8; save the file as UTF-8") from error
+
+
+def _texts_of(record: Mapping[str, Any], place: str) -> Iterator[str]:
+    passages = record.get("passages", [])
+    if not isinstance(passages, list) or not all(isinstance(p, dict) for p in passages):
+        raise DataError(f"{place}: 'passages' must be a list of objects with a 'text'")
+    for holder in ([record] if "text" in record else []) + passages:
+        text = holder.get("text")
+        if not isinstance(text, str) or text.strip():
+            yield check_text(text, where=place)
 
 
 def count_pieces(tokenizer: Any, texts: Iterable[str]) -> np.ndarray:
@@ -138,9 +146,11 @@ def trim_vocabulary(
     Parameters
     ----------
     tokenizer_json : of the library tokenizers, Unigram or WordPiece.
-    rank : shape (n_pieces,), counts or what `rank_pieces` gives. A text whose pieces are all kept
-        is tokenised as before: removing a piece changes only texts whose best path used it.
-    max_pieces : keep at most so many, the highest ranks first; characters and special tokens stay.
+    rank : shape (n_pieces,), counts or what `rank_pieces` gives; infinite for what must stay. A
+        text whose pieces are all kept is tokenised as before: removing a piece changes only texts
+        whose best path used it.
+    max_pieces : keep at most so many, the highest ranks first; what must stay, characters and
+        special tokens do.
 
     Raises
     ------
@@ -152,10 +162,10 @@ def trim_vocabulary(
     if kind not in TRIMMABLE:
         raise ModelError(f"cannot trim a {kind} vocabulary, only {' or '.join(TRIMMABLE)}")
     pieces = _pieces(content)
-    always = _always_kept(content, pieces)
     wanted = np.array(rank[: len(pieces)], dtype=np.float64)
-    wanted[list(always)] = np.inf
-    limit = len(pieces) if max_pieces is None else max(max_pieces, len(always))
+    wanted[list(_always_kept(content, pieces))] = np.inf
+    n_always = int(np.isinf(wanted).sum())
+    limit = len(pieces) if max_pieces is None else max(max_pieces, n_always)
     highest = np.argsort(-wanted, kind="stable")[:limit]
     kept = np.sort(highest[wanted[highest] > 0])
     _renumber(content, pieces, kept)
