@@ -40,7 +40,8 @@ class Parity:
 
     Parameters
     ----------
-    median, maximum : of the absolute difference of probabilities, where both read the same pieces.
+    median, maximum : of the absolute difference of probabilities, where both read the same pieces;
+        None if they never do.
     n_respelled : passages with a piece that the trimmed vocabulary lacks, so that it is spelt by
         others; these are left out of `median` and `maximum`.
     maximum_respelled : the greatest difference on them; None if there is none.
@@ -49,8 +50,8 @@ class Parity:
     """
 
     n_passages: int
-    median: float
-    maximum: float
+    median: float | None
+    maximum: float | None
     n_respelled: int
     maximum_respelled: float | None
     f1_float: float | None
@@ -84,9 +85,7 @@ def build_default_model(
     """
     config = load_config(run_dirs[0] / CONFIG)
     members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
-    averaged = average_scorers(
-        [_transformer(member, at) for member, at in zip(members, run_dirs, strict=True)]
-    )
+    averaged = _average(members, run_dirs)
     student = None
     if student_dir is not None:
         student = _transformer(load_model(student_dir / MODEL), student_dir)
@@ -116,6 +115,20 @@ def build_default_model(
         classifier = replace(classifier, card=plain(card))
         save_model(classifier, out_dir)
     return load_model(out_dir)
+
+
+def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> TransformerScorer:
+    for member, run_dir in zip(members, run_dirs, strict=True):
+        for what in ("topics", "normalize"):
+            theirs, first = getattr(member, what), getattr(members[0], what)
+            if theirs != first:
+                raise ModelError(
+                    f"{run_dir}: differs from {run_dirs[0]} in {what}: {theirs!r} and {first!r}; "
+                    "average runs of one config with different seeds"
+                )
+    return average_scorers(
+        [_transformer(member, at) for member, at in zip(members, run_dirs, strict=True)]
+    )
 
 
 def _transformer(member: Classifier, run_dir: Path) -> TransformerScorer:
@@ -181,8 +194,8 @@ def compare(whole: Classifier, small: Classifier, dataset: Dataset, split: str) 
     marks = [apply_thresholds(y_prob, small.thresholds) for y_prob in (of_whole, of_small)]
     return Parity(
         n_passages=len(texts),
-        median=float(np.median(difference[is_alike])),
-        maximum=float(difference[is_alike].max()),
+        median=float(np.median(difference[is_alike])) if is_alike.any() else None,
+        maximum=float(difference[is_alike].max()) if is_alike.any() else None,
         n_respelled=int((~is_alike).sum()),
         maximum_respelled=None if is_alike.all() else float(difference[~is_alike].max()),
         f1_float=macro_f1(y_true, marks[0]),

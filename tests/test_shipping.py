@@ -1,19 +1,21 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_transformer import make_scorer
 from tiny_project import write_project
+from tokenizers import normalizers
 
-from relclass.config import BaselineSettings, TrainConfig, TransformerSettings, load_config
+from relclass.config import AS_READ, BaselineSettings, TrainConfig, TransformerSettings, load_config
 from relclass.dataset import load_dataset
 from relclass.errors import ModelError
 from relclass.models.export import ExportSettings, export_classifier
 from relclass.models.network import keep_until_exit
 from relclass.models.soup import average_scorers
-from relclass.models.store import load_model
+from relclass.models.store import load_model, save_model
 from relclass.shipping import build_default_model, compare
 from relclass.training import train
 
@@ -110,8 +112,25 @@ def test_runs_that_do_not_belong_together_are_not_averaged(tiny_encoder):
     mean, cls = make_scorer(folder), make_scorer(folder, pooling="cls")
     with pytest.raises(ModelError, match=r"differ in model\.pooling: 'mean' and 'cls'"):
         average_scorers([mean, cls])
+    for changes in ({"exits": (1,)}, {"halve_after": (1,)}, {"activation": "relu"}):
+        (key,) = changes
+        with pytest.raises(ModelError, match=rf"differ in model\.{key}"):
+            average_scorers([mean, make_scorer(folder, **changes)])
     with pytest.raises(ModelError, match="a soup needs at least one run"):
         average_scorers([])
+
+
+@pytest.mark.parametrize("what", ["normalize", "topics"])
+def test_runs_on_other_topics_or_other_text_are_not_averaged(runs, tmp_path, what):
+    other = load_model(runs[1] / "model")
+    if what == "normalize":
+        other = replace(other, normalize=AS_READ)
+    else:
+        topics = other.codebook.topics[::-1]
+        other = replace(other, codebook=other.codebook.model_copy(update={"topics": topics}))
+    save_model(other, tmp_path / "run/model")
+    with pytest.raises(ModelError, match=rf"run: differs from .*run0 in {what}: "):
+        build_default_model([runs[0], tmp_path / "run"], tmp_path / "out", ExportSettings())
 
 
 def test_a_baseline_is_not_shipped_as_an_encoder(runs, tmp_path):
@@ -130,6 +149,21 @@ def test_a_model_agrees_with_itself(runs):
     parity = compare(classifier, classifier, dataset, "test")
     assert (parity.median, parity.maximum, parity.n_flipped) == (0, 0, 0)
     assert parity.f1_float == parity.f1_int8
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_cannot_be_compared_is_none(runs, is_empty):
+    classifier = load_model(runs[0] / "model")
+    dataset = load_dataset(TrainConfig.model_validate(classifier.card["config"]).data)
+    other = load_model(runs[0] / "model")
+    if is_empty:
+        dataset = replace(dataset, splits=np.full(len(dataset.passages), "train"))
+    else:  # every passage is cut another way
+        other.scorer.tokenizer.backend_tokenizer.normalizer = normalizers.Prepend("x")
+    parity = compare(classifier, other, dataset, "test")
+    assert (parity.median, parity.maximum) == (None, None)
+    assert parity.n_respelled == parity.n_passages
+    assert (parity.n_passages == 0) == is_empty
 
 
 def run_script(name, *arguments):

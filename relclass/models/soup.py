@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from relclass.errors import ModelError
 from relclass.models.transformer import TransformerScorer
 
+_AROUND = (
+    "encoder", "layers", "activation", "exits", "halve_after", "pooling", "prefix", "max_length",
+)  # fmt: skip
+
 
 def average_scorers(scorers: Sequence[TransformerScorer]) -> TransformerScorer:
     """Average the weights of networks that were fine-tuned from the same encoder.
@@ -19,7 +23,7 @@ def average_scorers(scorers: Sequence[TransformerScorer]) -> TransformerScorer:
     Raises
     ------
     ModelError
-        If there is none, or they differ in what is done around the network or in its tensors.
+        If there is none, or they differ in how passages go through the network or in its tensors.
     """
     import torch
 
@@ -45,7 +49,7 @@ def average_scorers(scorers: Sequence[TransformerScorer]) -> TransformerScorer:
 
 
 def _check_alike(one: TransformerScorer, other: TransformerScorer) -> None:
-    for name in ("encoder", "pooling", "prefix", "max_length"):
+    for name in _AROUND:
         mine, theirs = getattr(one.settings, name), getattr(other.settings, name)
         if mine != theirs:
             raise ModelError(
