@@ -164,6 +164,21 @@ def test_a_star_takes_any_ending_also_inside(small):
     }  # fmt: skip
 
 
+def test_a_keyword_with_capitals_is_found_in_any_case():
+    lexicon = Lexicon(
+        exclude={"en": ("The GASKET",)},
+        topics={"energy": Keywords(strong={"en": ("TANAP", "Gas*"), "az": ("İxrac",)})},
+    )
+    scorer = LexiconScorer(lexicon, ("energy",))
+    found = scorer.explain("TANAP, tanap, GAS, the gasket, İxrac")["energy"]
+    assert found == ["gas", "ixrac", "tanap"]
+
+
+def test_each_form_of_a_keyword_counts(small):
+    counts = small.count(["مرز و مرز", "مرز و مرزها", "مرز، مرزها، مرزهای"])
+    assert counts[:, 4].tolist() == [1, 2, 3]
+
+
 def test_what_is_excluded_is_not_counted_and_does_not_join_its_neighbours(small):
     assert small.explain("tear gas")["energy"] == []
     assert small.explain("tear gas and gas")["energy"] == ["gas"]

@@ -40,8 +40,8 @@ class Keywords(BaseModel):
 
     Parameters
     ----------
-    strong : each different one counts 3; one is enough.
-    weak : each different one counts 1; three are as good as a strong one.
+    strong : each different form found counts 3; one is enough.
+    weak : each different form found counts 1; three are as good as a strong one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class Lexicon(BaseModel):
 
     A keyword is a word or a few; a space in it stands for a space, a half-space, a hyphen or
     nothing. A star takes any ending: ``pipeline*``, ``железн* дорог*``. Persian and Arabic words
-    take their common affixes without one.
+    take their common affixes without one. Case does not matter.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def load_lexicon(path: str | Path) -> Lexicon:
 
 @dataclass(frozen=True)
 class LexiconScorer:
-    """Counts the different keywords of each topic in a passage.
+    """Counts the different forms of each topic's keywords in a passage.
 
     Parameters
     ----------
@@ -122,7 +122,10 @@ class LexiconScorer:
         return np.asarray(NO_HIT + LOGIT_STEP * weight, dtype=np.float32)
 
     def count(self, texts: Sequence[str]) -> np.ndarray:
-        """Count the different keywords of each topic.
+        """Count the different forms in which each topic's keywords stand there.
+
+        A keyword twice in one form counts once; with and without an affix, or spaced in two ways,
+        it counts twice.
 
         Returns
         -------
@@ -138,14 +141,14 @@ class LexiconScorer:
         return counts
 
     def explain(self, text: str) -> dict[str, list[str]]:
-        """Name the keywords found in a passage, by topic."""
+        """Name the keywords found in a passage, as they stand there, by topic."""
         return {
             topic: sorted({*strong, *weak})
             for topic, (strong, weak) in zip(self.topics, self.hits(text), strict=True)
         }
 
     def hits(self, text: str) -> list[tuple[set[str], set[str]]]:
-        """Return the strong and the weak keywords found in a passage, for each topic."""
+        """Return the strong and the weak keywords, as they stand in a passage, for each topic."""
         text = self._blank(text)
         return [self._hits(text, column) for column in range(len(self.topics))]
 
@@ -186,7 +189,7 @@ def compile_keywords(keywords: Mapping[str, Iterable[str]]) -> re.Pattern[str]:
 
     Parameters
     ----------
-    keywords : by language; lower-case.
+    keywords : by language; matched with lower-case text.
 
     Returns
     -------
@@ -197,7 +200,7 @@ def compile_keywords(keywords: Mapping[str, Iterable[str]]) -> re.Pattern[str]:
     for language, words in keywords.items():
         affixes = _PREFIXES.get(language, ""), _SUFFIXES.get(language, "")
         for word in words:
-            _add(tries.setdefault(affixes, {}), word.strip())
+            _add(tries.setdefault(affixes, {}), lower(word.strip()))
     branches = [
         prefix + _to_pattern(trie, suffix + "(?![\\w\u200c])")
         for (prefix, suffix), trie in tries.items()
