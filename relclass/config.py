@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from relclass.errors import ConfigError, did_you_mean
 
@@ -155,7 +155,8 @@ class TransformerSettings(Settings):
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Share of the old running average of the weights kept at a step; None uses the last ones."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
-    """Evaluations without a better validation macro-F1 before it stops."""
+    """Evaluations without a better validation macro-F1 before it stops; not with
+    `average_decay`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     attention: Literal["auto", "eager", "sdpa"] = "auto"
 
@@ -171,6 +172,20 @@ class TrainConfig(Settings):
         default=BaselineSettings(), discriminator="kind"
     )
     thresholds: ThresholdSettings = ThresholdSettings()
+
+    @field_validator("model")
+    @classmethod
+    def _check_average(cls, model: Settings) -> Settings:
+        # here, not with the settings: a model folder written when the pair passed must still load
+        if isinstance(model, TransformerSettings) and None not in (
+            model.average_decay,
+            model.early_stopping_patience,
+        ):
+            raise ValueError(
+                "early_stopping_patience chooses among the weights of each epoch, average_decay "
+                "makes their average: leave one of the two out"
+            )
+        return model
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

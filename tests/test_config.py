@@ -62,6 +62,8 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
          r"unknown key 'model\.eposh' \(did you mean 'epochs'\?\)"),
         ("name: t\nmodel: {kind: magic}\n", r"model: Input tag 'magic'"),
         ("name: t\ndata: {unsure_weight: 2}\n", r"data\.unsure_weight: .*less than or equal to 1"),
+        ("name: t\nmodel: {kind: transformer, average_decay: 0.9, early_stopping_patience: 1}\n",
+         r"c\.yaml: model: .*leave one of the two out"),
         ("seed: 1\n", r"name: Field required"),
         ("- a\n", r"expected a mapping of settings"),
         ("name: [", r"c\.yaml: not YAML"),
