@@ -131,7 +131,9 @@ class TransformerSettings(Settings):
     """Layers after which each two neighbouring tokens become one, their mean; ascending, below the
     number of layers. All layers above cost half."""
     exit_weight: float = Field(default=0.3, gt=0)
-    """Weight in the loss of each of these heads beside the last one."""
+    """Weight in the loss of each exit's head beside the last one."""
+    round_activations: bool = False
+    """Round activations in training to the steps of their int8 form."""
     pooling: Literal["mean", "cls", "native"] = "mean"
     """"native" is the architecture's own, and leaves a plain Hugging Face checkpoint."""
     prefix: str = ""

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from relclass.codebook import Codebook
-from relclass.errors import DataError, MissingExtraError, did_you_mean
+from relclass.errors import DataError, did_you_mean
 from relclass.records import LabelledPassage, Prediction
 
 PREFIX = "probability_"
@@ -203,10 +203,8 @@ def _open_text(path: Path) -> Iterator[IO[str]]:
         with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield file
     elif path.suffix == ".zst":
-        try:
-            import zstandard
-        except ImportError as error:
-            raise MissingExtraError("zstandard", "dev") from error
+        import zstandard
+
         with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
             yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -71,7 +71,8 @@ def build_default_model(
 
     Parameters
     ----------
-    run_dirs : run folders of one config; several (of different seeds) are averaged.
+    run_dirs : run folders; of several, of different seeds or of which one went on from another,
+        the weights are averaged. The first one's config holds.
     out_dir : the folder to write, such as relclass/shipped/default; replaced if it is a model.
     settings : the corpus the vocabulary is trimmed by; the training texts are always added.
     name : of the model; None takes the config's.
@@ -126,9 +127,31 @@ def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> Transfo
                     f"{run_dir}: differs from {run_dirs[0]} in {what}: {theirs!r} and {first!r}; "
                     "average runs of one config with different seeds"
                 )
-    return average_scorers(
-        [_transformer(member, at) for member, at in zip(members, run_dirs, strict=True)]
-    )
+    scorers = {
+        (run_dir / MODEL).resolve(): _without_exits(_transformer(member, run_dir))
+        for member, run_dir in zip(members, run_dirs, strict=True)
+    }
+    return average_scorers([_of_origin(scorer, scorers) for scorer in scorers.values()])
+
+
+def _without_exits(scorer: TransformerScorer) -> TransformerScorer:
+    """Drop the heads of early exits: only a student's ship."""
+    if not scorer.settings.exits:
+        return scorer
+    from torch import nn
+
+    scorer.network.exits, scorer.network.exit_heads = (), nn.ModuleList()
+    return replace(scorer, settings=scorer.settings.model_copy(update={"exits": ()}))
+
+
+def _of_origin(
+    scorer: TransformerScorer, scorers: Mapping[Path, TransformerScorer]
+) -> TransformerScorer:
+    """Name the encoder that the chain of runs began with: one may have gone on from another."""
+    encoder = scorer.settings.encoder
+    while (before := scorers.get(Path(encoder).resolve())) is not None and before is not scorer:
+        encoder = before.settings.encoder
+    return replace(scorer, settings=scorer.settings.model_copy(update={"encoder": encoder}))
 
 
 def _transformer(member: Classifier, run_dir: Path) -> TransformerScorer:

@@ -43,10 +43,12 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
             "max_length": 24,
             "batch_size": 8,
         }
-        if config.model.layers is not None:  # a tiny encoder has two
-            small |= {"layers": 2, "exits": (1,)}
+        if config.model.exits:  # a tiny encoder has two layers, and no head
+            small |= {"exits": (1,), "keep_head": False}
+        if config.model.layers is not None:
+            small |= {"layers": 2}
         if config.model.halve_after:
-            small |= {"halve_after": (1,), "exits": (1,), "keep_head": False}
+            small |= {"halve_after": (1,)}
         changes["model"] = config.model.model_copy(update=small)
     classifier = train(
         config.model_copy(update=changes),

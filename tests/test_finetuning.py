@@ -78,12 +78,16 @@ def test_the_same_seed_gives_the_same_weights(tiny_encoder, tmp_path):
     assert np.array_equal(*logits)
 
 
-@pytest.mark.parametrize("stop_at", [3, 6, 9])
+@pytest.mark.parametrize(("stop_at", "is_rounded"), [(3, False), (6, False), (9, False), (9, True)])
 def test_a_run_broken_off_at_any_step_ends_with_the_same_weights(
-    tiny_encoder, tmp_path, monkeypatch, stop_at
+    tiny_encoder, tmp_path, monkeypatch, stop_at, is_rounded
 ):
     folder = tiny_encoder("bert")
-    settings = {"encoder_dropout": 0.1, "gradient_accumulation_steps": 1}
+    settings = {
+        "encoder_dropout": 0.1,
+        "gradient_accumulation_steps": 1,
+        "round_activations": is_rounded,
+    }
     options = RunOptions(device="cpu", checkpoint_steps=2)
     whole = fit(folder, tmp_path / "whole", options=options, **settings)
 
@@ -311,3 +315,11 @@ def test_a_head_that_is_not_there_cannot_be_kept(taught, tiny_encoder, tmp_path)
         fit(tiny_encoder("bert"), tmp_path / "a", keep_head=True)
     with pytest.raises(ConfigError, match="has no head for the topics"):
         fit(taught[0], tmp_path / "b", keep_head=True, pooling="native")
+
+
+@pytest.mark.parametrize(("there", "taken"), [(0, 0), (1, 1), (2, 1)])
+def test_a_process_takes_one_gpu_of_several(tmp_path, monkeypatch, there, taken):
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: there))
+    task = FineTuning(make_examples(), make_examples(), TOPICS, tmp_path)
+    arguments = finetuning._training_arguments(task, make_settings("x"), device="cpu", options=CPU)
+    assert arguments.n_gpu == taken

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_transformer import make_scorer
 from tiny_project import write_project
 from tokenizers import normalizers
@@ -16,7 +17,7 @@ from relclass.models.export import ExportSettings, export_classifier
 from relclass.models.network import keep_until_exit
 from relclass.models.soup import average_scorers
 from relclass.models.store import load_model, save_model
-from relclass.shipping import build_default_model, compare
+from relclass.shipping import _average, build_default_model, compare
 from relclass.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +101,22 @@ def test_several_runs_are_averaged_by_weight(runs):
     assert not torch.equal(one["head.weight"], two["head.weight"])
     for name, values in mean.items():
         assert torch.allclose(values.float(), (one[name].float() + two[name].float()) / 2)
+
+
+def test_a_run_is_averaged_with_the_one_it_went_on_from_without_its_exits(runs, tmp_path):
+    config = load_config(runs[0] / "config.yaml")
+    changes = {"encoder": str(runs[0] / "model"), "keep_head": True, "exits": (1,)}
+    went_on = config.model_copy(update={"model": config.model.model_copy(update=changes)})
+    train(went_on, tmp_path / "went_on", device="cpu")
+    members = [load_model(folder / "model") for folder in (tmp_path / "went_on", runs[0])]
+    mean = _average(members, [tmp_path / "went_on", runs[0]])
+    assert (mean.settings.encoder, mean.settings.exits) == (config.model.encoder, ())
+    states = [member.scorer.network.state_dict() for member in members]
+    weight = mean.network.state_dict()["head.weight"]
+    assert torch.allclose(weight, (states[0]["head.weight"] + states[1]["head.weight"]) / 2)
+    assert not torch.equal(states[0]["head.weight"], states[1]["head.weight"])
+    with pytest.raises(ModelError, match=r"differ in model\.encoder"):
+        _average(members, [tmp_path / "went_on", tmp_path / "elsewhere"])
 
 
 def test_one_run_is_its_own_average(runs):

