@@ -8,7 +8,10 @@ from relclass.cli import main
     [
         (("train",), "[default: runs/NAME]"),
         (("data", "split"), "[default: data/splits.json]"),
-        (("evaluate",), "[default: the config's, or data/codebook.yaml]"),
+        (
+            ("evaluate",),
+            "[default: the config's, the first model's for a labelled file, or data/codebook.yaml]",
+        ),
     ],
 )
 def test_a_help_page_keeps_what_stands_in_square_brackets(capsys, command, default):

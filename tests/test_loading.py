@@ -60,7 +60,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason(monkeypatch, kind, m
 
 def test_without_torch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"relclass\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[train\]"):
         choose_device("auto", "transformer")
 
 
