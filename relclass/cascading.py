@@ -22,7 +22,7 @@ from relclass.models.cascade import (
 )
 from relclass.records import LabelledPassage
 from relclass.run_folder import plain
-from relclass.stacking import number_articles, weigh_members
+from relclass.stacking import check_topics, number_articles, weigh_members
 from relclass.thresholds import apply_thresholds
 from relclass.training import ORIGINS, measure
 
@@ -63,8 +63,10 @@ def build_cascade(
     DataError
         If there are no real validation passages.
     ModelError
-        If the base is no ensemble with such a member, or even the narrowest bounds lose more.
+        If the base is no ensemble with such a member, has other topics than the data, or even the
+        narrowest bounds lose more.
     """
+    check_topics(base, dataset)
     validation = {origin: dataset.part("validation", origin=origin) for origin in ORIGINS}
     if not validation["real"]:
         raise DataError("no real validation passages to choose the bounds on")

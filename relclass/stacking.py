@@ -57,12 +57,7 @@ def build_ensemble(
         If two members share a name.
     """
     for member in members:
-        if member.topics != dataset.codebook.names:
-            raise ModelError(
-                f"{member.name}: the model has the topics {', '.join(member.topics)}, the data "
-                f"{', '.join(dataset.codebook.names)}; expected the same in the same order: weigh "
-                "models that were trained with this codebook"
-            )
+        check_topics(member, dataset)
     settings = thresholds or ThresholdSettings(origin="real", calibration="none")
     origin = None if settings.origin == "all" else settings.origin
     passages = dataset.part("validation", origin=origin)
@@ -108,6 +103,22 @@ class Weighed:
     scorer: EnsembleScorer
     calibration: Calibration
     y_prob: np.ndarray
+
+
+def check_topics(member: Classifier, dataset: Dataset) -> None:
+    """Refuse a model of other topics than the data, or in another order.
+
+    Raises
+    ------
+    ModelError
+        It names both.
+    """
+    if member.topics != dataset.codebook.names:
+        raise ModelError(
+            f"{member.name}: the model has the topics {', '.join(member.topics)}, the data "
+            f"{', '.join(dataset.codebook.names)}; expected the same in the same order: take "
+            "models that were trained with this codebook"
+        )
 
 
 def weigh_members(

@@ -7,6 +7,7 @@ from test_models_ensemble import TEXTS
 from test_stacking import dataset, members  # noqa: F401 fixtures
 
 from relclass.cascading import WIDTHS, _Part, _safe_widths, build_cascade
+from relclass.codebook import Codebook
 from relclass.errors import DataError, ModelError
 from relclass.stacking import build_ensemble
 
@@ -30,6 +31,13 @@ def test_a_cascade_keeps_the_bases_thresholds_and_labels(dataset, base) -> None:
     np.testing.assert_array_equal(strict.thresholds, base.thresholds)
     np.testing.assert_array_equal(strict.predict(TEXTS), base.predict(TEXTS))
     assert strict.card["metrics"]["test"]["real"]["overall"]["macro_f1"] == 1.0
+
+
+def test_a_base_of_other_topics_than_the_data_is_refused(dataset, base) -> None:  # noqa: F811
+    turned = Codebook(version="1", topics=dataset.codebook.topics[::-1])
+    other = replace(dataset, codebook=turned)
+    with pytest.raises(ModelError, match="both: the model has the topics energy, transit, the"):
+        build_cascade(base, "gas", other, name="quick", max_loss=0.0)
 
 
 def test_a_member_that_errs_where_it_is_sure_makes_no_cascade(dataset, base) -> None:  # noqa: F811
