@@ -116,6 +116,26 @@ def read_outcomes(
             yield outcome
 
 
+def walk_folder(
+    folder: str | Path, *, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[str]:
+    """Yield the files below a folder, by name; not of hidden folders, of linked ones once.
+
+    Parameters
+    ----------
+    on_error : called with each folder that cannot be listed.
+    """
+    seen: set[str] = set()  # a link may lead back up
+    for directory, subfolders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (os.path.join(directory, name) for name in sorted(names))
+
+
 def is_read_in_folder(name: str) -> bool:
     """Tell by its name whether a file of a folder is read: not hidden, and of a known format."""
     return not name.startswith(".") and _format_of(PurePath(name)) is not None
@@ -175,22 +195,13 @@ def _read_path(path: str, columns: Columns) -> Iterator[Article | Reject]:
 def _read_folder(folder: Path, columns: Columns) -> Iterator[Article | Reject]:
     n_files, skipped = 0, Counter[str]()
     unlisted: list[OSError] = []
-    seen: set[str] = set()  # a link may lead back up
-    for directory, subfolders, names in os.walk(folder, onerror=unlisted.append, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in seen:
-            subfolders.clear()
+    for path in map(Path, walk_folder(folder, on_error=unlisted.append)):
+        if not is_read_in_folder(path.name):
+            skipped[path.suffix or path.name] += 1
             continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(directory, name)
-            if not is_read_in_folder(name):
-                skipped[path.suffix or name] += 1
-                continue
-            n_files += 1
-            article_id = _stem(PurePosixPath(path.relative_to(folder).as_posix()))
-            yield from _read_file(str(path), str(article_id), columns)
+        n_files += 1
+        article_id = _stem(PurePosixPath(path.relative_to(folder).as_posix()))
+        yield from _read_file(str(path), str(article_id), columns)
     for error in unlisted:
         yield Reject(str(error.filename), None, f"cannot be listed: {error.strerror or error}")
     others = ", ".join(f"{n} x {suffix}" for suffix, n in skipped.most_common(5))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from relclass.articles import is_read_in_folder
+from relclass.articles import is_read_in_folder, walk_folder
 from relclass.errors import ConfigError, DataError
 from relclass.parts import write_atomically
 
@@ -130,14 +130,7 @@ def list_files(inputs: Sequence[str]) -> list[str]:
         if not os.path.isdir(name):
             files.append(name)
             continue
-        seen: set[str] = set()  # a link may lead back up
-        for folder, subfolders, names in os.walk(name, followlinks=True):
-            if (real := os.path.realpath(folder)) in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            subfolders[:] = sorted(n for n in subfolders if not n.startswith("."))
-            files += [os.path.join(folder, n) for n in sorted(names) if is_read_in_folder(n)]
+        files += [path for path in walk_folder(name) if is_read_in_folder(os.path.basename(path))]
     return files
 
 

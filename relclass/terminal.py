@@ -115,13 +115,14 @@ def _long_summary(summary: Summary) -> Table:
     topics = list(dict.fromkeys(row.topic for row in summary.rows))
     table.add_column("topic", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
-    if _is_corrected(summary):
+    is_corrected = _is_corrected(summary)  # once: it reads all rows
+    if is_corrected:
         table.add_column("corrected", justify="right", no_wrap=True)
     for rows in _by_group(summary):
         for place, row in enumerate(rows):
             first = ("", "", "") if place else _group_cells(rows)
             name = Text(row.topic, _colour(row.topic, topics))
-            shares = (_share(row), _corrected(row)) if _is_corrected(summary) else (_share(row),)
+            shares = (_share(row), _corrected(row)) if is_corrected else (_share(row),)
             table.add_row(*first, name, *shares)
     return table
 

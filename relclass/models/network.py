@@ -372,11 +372,12 @@ def _check_max_length(settings: TransformerSettings, config: Any) -> None:
 def _layers(network: Network, key: str) -> Any:
     layers = getattr(getattr(network.encoder, "encoder", None), "layer", None)
     if layers is None:
-        raise _unknown_for(network, key)
+        raise unknown_for(network, key)
     return layers
 
 
-def _unknown_for(network: Network, key: str) -> ConfigError:
+def unknown_for(network: Network, key: str) -> ConfigError:
+    """Make the error of a setting that asks for a network built like BERT."""
     return ConfigError(
         f"model.{key}: not known for the architecture {network.encoder.config.model_type!r}, "
         "only for those built like BERT; leave it out"
@@ -413,7 +414,7 @@ def _check_places(settings: TransformerSettings, network: Network) -> None:
             continue
         # others take more between the layers than states and a mask, or change them there
         if network.encoder.config.model_type not in _BERT_TYPES:
-            raise _unknown_for(network, key)
+            raise unknown_for(network, key)
         if settings.pooling == "native" or settings.lora is not None:
             raise ConfigError(
                 f"model.{key}: neither a native head nor adapters go with it; set model.pooling "

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from relclass.errors import ConfigError, MissingExtraError
+from relclass.errors import MissingExtraError
 from relclass.models.balancing import choose_factors
+from relclass.models.network import Network, unknown_for
 from relclass.models.quantization import Activation, make_grid
 
 try:
@@ -122,7 +123,7 @@ class _Rounders(TrainerCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def rounded_activations(network: nn.Module) -> Iterator[_Rounders]:
+def rounded_activations(network: Network) -> Iterator[_Rounders]:
     """Round what enters each weight's product of the encoder's layers while the network trains.
 
     Yields
@@ -137,10 +138,7 @@ def rounded_activations(network: nn.Module) -> Iterator[_Rounders]:
     try:
         points = [point for layer in network.encoder.encoder.layer for point in _points(layer)]
     except AttributeError as error:
-        raise ConfigError(
-            "model.round_activations: not known for the architecture "
-            f"{network.encoder.config.model_type!r}, only for those built like BERT; leave it out"
-        ) from error
+        raise unknown_for(network, "round_activations") from error
     rounders = [_Rounder(readers) for _, readers in points]
     hooks = [
         module.register_forward_pre_hook(rounder)
