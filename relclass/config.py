@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from relclass.errors import ConfigError, did_you_mean
+
+_Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -120,8 +122,9 @@ class TransformerSettings(Settings):
     """"bundled", a directory, or a hub name such as HooshvareLab/bert-fa-zwnj-base."""
     keep_head: bool = False
     """Begin with the head of `encoder`, a model folder of ours with the same topics."""
-    layers: int | None = Field(default=None, ge=1)
-    """Keep so many of the encoder's layers, evenly spread and the last among them; None all."""
+    layers: _Count | tuple[_Count, ...] | None = None
+    """Keep so many of the encoder's layers, evenly spread and the last among them; or these,
+    counted from 1 and ascending; None all."""
     activation: Literal["relu"] | None = None
     """Put another activation in the feed-forward parts; None leaves the encoder's own."""
     exits: tuple[int, ...] = ()

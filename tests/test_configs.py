@@ -13,6 +13,7 @@ from relclass.training import train
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 ARCHITECTURES = {
     "bundled": "bert",
+    "runs/student/model": "bert",
     "runs/teacher/model": "bert",
     "HooshvareLab/bert-fa-zwnj-base": "bert",
     "CAMeL-Lab/bert-base-arabic-camelbert-msa": "bert",

@@ -158,7 +158,7 @@ def test_more_pieces_than_embeddings_are_refused():
 
 
 def build(folder, **settings):
-    from relclass.models.network import build_network
+    from relclass.models.pretrained import build_network
 
     return build_network(
         TransformerSettings(encoder=str(folder), max_length=32, **settings), ("a", "b")
@@ -203,7 +203,7 @@ def test_a_hub_name_without_a_network_names_the_bundled_encoder(monkeypatch):
 
 
 def test_a_limit_beyond_the_encoders_positions_is_refused(tiny_encoder):
-    from relclass.models.network import build_network
+    from relclass.models.pretrained import build_network
 
     settings = TransformerSettings(encoder=str(tiny_encoder("xlm-roberta")), max_length=66)
     with pytest.raises(ConfigError, match=r"max_length is 66 but .* reads at most 64 tokens"):

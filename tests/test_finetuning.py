@@ -17,14 +17,13 @@ from relclass.models import finetuning
 from relclass.models.base import Classifier
 from relclass.models.finetuning import (
     FineTuning,
-    LengthSampler,
     choose_precision,
     finetune,
     last_checkpoint,
     resolve_device,
-    topic_loss,
 )
 from relclass.models.store import save_model
+from relclass.models.topic_trainer import LengthSampler, topic_loss
 from relclass.run_folder import RunOptions
 
 TEXTS = [*SENTENCES * 2, " ".join(SENTENCES)]
@@ -91,7 +90,7 @@ def test_a_run_broken_off_at_any_step_ends_with_the_same_weights(
     options = RunOptions(device="cpu", checkpoint_steps=2)
     whole = fit(folder, tmp_path / "whole", options=options, **settings)
 
-    step = finetuning._TopicTrainer.training_step
+    step = finetuning.TopicTrainer.training_step
 
     def break_off(self, *arguments):
         if self.state.global_step == stop_at:
@@ -99,7 +98,7 @@ def test_a_run_broken_off_at_any_step_ends_with_the_same_weights(
         return step(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning._TopicTrainer, "training_step", break_off)
+        patch.setattr(finetuning.TopicTrainer, "training_step", break_off)
         with pytest.raises(KeyboardInterrupt):
             fit(folder, tmp_path / "broken", options=options, **settings)
     assert last_checkpoint(tmp_path / "broken").name == f"checkpoint-{stop_at // 2 * 2}"
@@ -115,13 +114,13 @@ import torch; torch.set_num_threads(1)
 import test_finetuning as t
 from relclass.models import finetuning
 from relclass.models.base import Classifier
-step = finetuning._TopicTrainer.training_step
+step = finetuning.TopicTrainer.training_step
 def slow(self, *arguments):
     print("step", self.state.global_step, flush=True)
     if self.state.global_step == 5:
         time.sleep(600)
     return step(self, *arguments)
-finetuning._TopicTrainer.training_step = slow
+finetuning.TopicTrainer.training_step = slow
 options = t.RunOptions(device="cpu", checkpoint_steps=2)
 t.fit(Path(sys.argv[1]), Path(sys.argv[2]), options=options, encoder_dropout=0.1)
 """
@@ -190,7 +189,7 @@ def test_too_little_memory_names_the_key_to_lower(tiny_encoder, tmp_path, monkey
     def fail(self, *arguments, **named):
         raise raised[error]
 
-    monkeypatch.setattr(finetuning._TopicTrainer, "compute_loss", fail)
+    monkeypatch.setattr(finetuning.TopicTrainer, "compute_loss", fail)
     with pytest.raises(ConfigError, match=r"out of memory at step 0: lower model\.batch_size"):
         fit(tiny_encoder("bert"), tmp_path)
 
@@ -199,7 +198,7 @@ def test_other_errors_of_torch_pass_as_they_are(tiny_encoder, tmp_path, monkeypa
     def fail(self, *arguments, **named):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(finetuning._TopicTrainer, "compute_loss", fail)
+    monkeypatch.setattr(finetuning.TopicTrainer, "compute_loss", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         fit(tiny_encoder("bert"), tmp_path)
 

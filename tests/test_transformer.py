@@ -7,11 +7,10 @@ from tiny_encoders import ARCHITECTURES, SENTENCES, TOPICS
 from relclass.codebook import Codebook, Topic
 from relclass.config import LoraSettings, TransformerSettings
 from relclass.errors import ConfigError, ModelError
-from relclass.models.network import (
+from relclass.models.network import halve, keep_until_exit
+from relclass.models.pretrained import (
     build_network,
     choose_attention,
-    halve,
-    keep_until_exit,
     merge_adapters,
     parameter_groups,
 )
@@ -58,7 +57,9 @@ def test_a_passage_scores_the_same_alone_and_in_a_batch(tiny_encoder, architectu
 def test_native_pooling_leaves_a_plain_checkpoint(tiny_encoder, tmp_path, architecture):
     from transformers import pipeline
 
-    scorer = make_scorer(tiny_encoder(architecture), pooling="native")
+    scorer = make_scorer(
+        tiny_encoder(architecture), pooling="native", max_length=64
+    )  # none is windowed
     scorer.save(tmp_path)
     classify = pipeline(
         "text-classification",
@@ -211,6 +212,14 @@ def test_a_student_keeps_the_layers_asked_for(tiny_encoder, tmp_path, architectu
     assert not np.allclose(make_scorer(tiny_encoder(architecture)).score(TEXTS), again.score(TEXTS))
 
 
+def test_a_student_keeps_just_the_layers_named(tiny_encoder):
+    whole = make_scorer(tiny_encoder("bert")).network.encoder
+    encoder = make_scorer(tiny_encoder("bert"), layers=(1,)).network.encoder
+    assert len(encoder.encoder.layer) == encoder.config.num_hidden_layers == 1
+    kept, first = encoder.encoder.layer[0].state_dict(), whole.encoder.layer[0].state_dict()
+    assert all((kept[name] == first[name]).all() for name in first)
+
+
 def test_another_activation_changes_the_feed_forward_parts(tiny_encoder):
     plain, relu = (
         make_scorer(tiny_encoder("bert"), activation=activation).score(TEXTS)
@@ -242,6 +251,9 @@ def test_an_exit_reads_the_states_of_its_layer(tiny_encoder, tmp_path):
     ("settings", "message"),
     [
         ({"layers": 3}, "model.layers is 3 but the encoder has 2"),
+        ({"layers": (1, 3)}, "model.layers is .1, 3.: expected ascending layers from 1 to 2"),
+        ({"layers": (2, 1)}, "model.layers is .2, 1.: expected ascending layers"),
+        ({"layers": ()}, "model.layers is ..: expected ascending layers"),
         ({"exits": (2,)}, "expected ascending layers from 1 to 1"),
         ({"halve_after": (2,)}, "model.halve_after is .2.: expected ascending layers"),
         ({"exits": (1, 1)}, "expected ascending layers from 1 to 1"),

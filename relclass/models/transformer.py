@@ -118,11 +118,7 @@ class TransformerScorer:
         """
         from safetensors.torch import load_file
 
-        from relclass.models.network import (
-            choose_attention,
-            load_network,
-            load_tokenizer,
-        )
+        from relclass.models.pretrained import choose_attention, load_network, load_tokenizer
 
         try:
             content = json.loads((model_dir / _SETTINGS).read_text(encoding="utf-8"))

@@ -64,7 +64,7 @@ class Windows:
 
 
 def split_ids(ids: list[int], rule: WindowRule) -> list[list[int]]:
-    """Cut one passage's ids, with head and tail, into windows of about equal length.
+    """Cut one passage's ids, with head and tail, into as few windows as will do, of equal length.
 
     A passage within the limit comes back as it is.
     """
@@ -73,8 +73,10 @@ def split_ids(ids: list[int], rule: WindowRule) -> list[list[int]]:
     text = ids[len(rule.head) : len(ids) - len(rule.tail)]
     step = max(1, round(rule.room * (1 - rule.overlap)))
     n_windows = 1 + -(-(len(text) - rule.room) // step)
-    starts = np.linspace(0, len(text) - rule.room, n_windows).round().astype(int)
-    return [[*rule.head, *text[start : start + rule.room], *rule.tail] for start in starts]
+    # n windows hold a whole one and n - 1 times the part of one that is not a repetition
+    width = -(-len(text) * rule.room // (rule.room + (n_windows - 1) * step))
+    starts = np.linspace(0, len(text) - width, n_windows).round().astype(int)
+    return [[*rule.head, *text[start : start + width], *rule.tail] for start in starts]
 
 
 def make_windows(ids: Sequence[list[int]], rule: WindowRule) -> Windows:
