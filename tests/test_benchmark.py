@@ -94,6 +94,26 @@ def test_operations_are_counted_from_the_networks_weights(tmp_path):
     assert counted == 2 * 2 * (3 * 8 * 16 + 5 * 16 * 4)
 
 
+def test_weights_made_when_the_session_opens_count_too(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    constants = {"weights": np.ones((8, 16), np.int8), "rows": np.array([0, 5])}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Gather", ["weights", "rows"], ["again"]),
+            onnx.helper.make_node("Concat", ["weights", "again"], ["whole"], axis=0),
+            onnx.helper.make_node("MatMulInteger", ["x", "whole"], ["out"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [None, 10])],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.INT32, [None, 16])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    assert weight_sizes(tmp_path / "model.onnx") == [(10, 16)]
+
+
 def test_a_shipped_encoders_operations_grow_with_the_tokens():
     pytest.importorskip("onnx")
     scorer = load_model("encoder").scorer

@@ -15,7 +15,7 @@ from relclass.models.export import (
     export_scorer,
     trim_network,
 )
-from relclass.models.onnx import OnnxScorer, count_threads
+from relclass.models.onnx import OnnxScorer, count_threads, open_session, overflows
 from relclass.models.vocabulary import TrimmedVocabulary
 
 
@@ -78,6 +78,51 @@ def test_saving_and_loading_changes_nothing(exported, tmp_path):
     _, small = exported("bert")
     small.save(tmp_path)
     assert np.array_equal(OnnxScorer.load(tmp_path, CODEBOOK).score(TEXTS), small.score(TEXTS))
+
+
+def test_exact_products_are_taken_where_the_fast_ones_overflow(exported, tmp_path, monkeypatch):
+    _, small = exported("bert")
+    small.save(tmp_path)
+    opened = []
+
+    def note(path, rest=b"", *, is_exact=False):
+        opened.append((path.name, is_exact))
+        return open_session(path, rest, is_exact=is_exact)
+
+    monkeypatch.setattr("relclass.models.onnx.open_session", note)
+    monkeypatch.setattr("relclass.models.onnx.overflows", lambda probe: True)
+    exact = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
+    assert opened == [("model.onnx", True)]
+    if not overflows(tmp_path / "overflow.onnx"):
+        assert np.allclose(exact.score(TEXTS), small.score(TEXTS), atol=1e-4)
+
+
+def test_a_processor_that_overflows_is_known_by_a_wrong_product(exported, monkeypatch):
+    probe = exported("bert")[1].model_dir / "overflow.onnx"
+
+    class Saturating:
+        def __init__(self, session):
+            self.get_inputs, self.whole = session.get_inputs, session
+
+        def run(self, names, values):
+            return [self.whole.run(names, values)[0] / 2]
+
+    session = open_session(probe, is_exact=True)
+    monkeypatch.setattr("relclass.models.onnx.open_session", lambda path: session)
+    assert not overflows(probe)
+    monkeypatch.setattr("relclass.models.onnx.open_session", lambda path: Saturating(session))
+    assert overflows(probe)
+
+
+def test_a_folder_of_before_the_probe_still_loads(exported, tmp_path):
+    _, small = exported("bert")
+    small.save(tmp_path)
+    (tmp_path / "overflow.onnx").unlink()
+    older = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
+    (tmp_path / "again").mkdir()
+    older.save(tmp_path / "again")
+    assert not (tmp_path / "again" / "overflow.onnx").exists()
+    assert np.array_equal(older.score(TEXTS), small.score(TEXTS))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])

@@ -34,15 +34,15 @@ def test_only_training_rounds_and_nothing_is_left_afterwards(tiny_encoder, archi
     assert np.array_equal(train_logits(scorer), exact)
 
 
-def test_each_channel_is_rounded_to_steps_of_its_own_width():
+def test_a_wide_channel_does_not_make_the_steps_coarse():
     rng = np.random.default_rng(0)
     width = np.array([1.0, 1.0, 100.0])
     states = torch.tensor(rng.uniform(-1, 1, (50, 3)) * width, dtype=torch.float32)
     reader = torch.nn.Linear(3, 4)
     module = torch.nn.Identity().train()
     (rounded,) = _Rounder([reader])(module, (states,))
-    missed = np.abs((rounded - states).numpy()).max(axis=0) / width
-    # half of a step of a grid of 127 over twice the width, evened out all but fully
+    missed = np.abs((rounded - states).numpy()).max(axis=0)
+    # half of a step of a grid of 255 over the wide one's width would be 0.4
     assert (missed > 0.002).all() and (missed < 0.02).all()
     assert all(len(np.unique(channel)) > 10 for channel in rounded.numpy().T)
 

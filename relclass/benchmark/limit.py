@@ -32,19 +32,34 @@ def weight_sizes(model_path: Path) -> list[tuple[int, int]]:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "train") from error
-    return [size for _, size in _products(onnx.load(str(model_path)).graph)]
+    return [size for _, size in _products(onnx.load(str(model_path)))]
 
 
-def _products(graph: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+def _products(model: Any) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield the output's name and the weight's size of each product by a weight."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
+    shapes = _constant_shapes(model)
+    for node in model.graph.node:
         place = _PRODUCTS.get(node.op_type)
         if place is None or place >= len(node.input):
             continue
         shape = shapes.get(node.input[place], ())
         if len(shape) == 2 and min(shape) > 1:
             yield node.output[0], (int(shape[0]), int(shape[1]))
+
+
+def _constant_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of constants by name, those computed when the session opens among them."""
+    from onnx import shape_inference
+
+    inferred = {
+        value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
+        for value in shape_inference.infer_shapes(model).graph.value_info
+    }
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.input and all(name in shapes for name in node.input if name):
+            shapes |= {name: inferred[name] for name in node.output if name in inferred}
+    return shapes
 
 
 def count_operations(
@@ -61,7 +76,7 @@ def count_operations(
     import onnxruntime
 
     model = onnx.load_from_string(model_path.read_bytes() + rest)
-    products = dict(_products(model.graph))
+    products = dict(_products(model))
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in products)
     options = onnxruntime.SessionOptions()

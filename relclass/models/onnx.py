@@ -26,7 +26,7 @@ from relclass.models.windows import (
 )
 
 MODEL, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "onnx.json"
-STUDENT, EMBEDDINGS = "student.onnx", "embeddings.onnx"
+STUDENT, EMBEDDINGS, OVERFLOW = "student.onnx", "embeddings.onnx", "overflow.onnx"
 THREADS_VARIABLE = "RELCLASS_THREADS"
 _MAX_TOKENS = 512  # of a batch: more fall out of a core's cache (1,024 are a tenth slower)
 
@@ -42,7 +42,8 @@ class OnnxScorer:
     Parameters
     ----------
     model_dir : holds model.onnx, tokenizer.json and onnx.json; with a student also student.onnx,
-        and embeddings.onnx, which completes both networks.
+        and embeddings.onnx, which completes both networks; and overflow.onnx, see `overflows`, if
+        the networks need all 8 bits of an activation.
     session : `onnxruntime.InferenceSession`; takes input_ids and attention_mask, both int64 of
         shape (batch, seq_len), and gives logits, float32 of shape (batch, n_topics).
     tokenizer : `tokenizers.Tokenizer`, without truncation or padding.
@@ -127,6 +128,8 @@ class OnnxScorer:
     def save(self, model_dir: Path) -> None:
         """Copy the model's files into a folder."""
         optional = () if self.student is None else (STUDENT, EMBEDDINGS)
+        if (self.model_dir / OVERFLOW).is_file():  # not in folders written before version 0.5
+            optional = (*optional, OVERFLOW)
         for name in (MODEL, TOKENIZER, SETTINGS, *optional):
             shutil.copyfile(self.model_dir / name, model_dir / name)
 
@@ -153,12 +156,12 @@ class OnnxScorer:
             )
             tokenizer = Tokenizer.from_file(str(model_dir / TOKENIZER))
             student, share = None, float(settings.get("student_share", 0.0))
+            embeddings = (model_dir / EMBEDDINGS).read_bytes() if share else b""
+            probe = model_dir / OVERFLOW
+            is_exact = probe.is_file() and overflows(probe)
             if share:
-                embeddings = (model_dir / EMBEDDINGS).read_bytes()
-                student = open_session(model_dir / STUDENT, embeddings)
-                session = open_session(model_dir / MODEL, embeddings)
-            else:
-                session = open_session(model_dir / MODEL)
+                student = open_session(model_dir / STUDENT, embeddings, is_exact=is_exact)
+            session = open_session(model_dir / MODEL, embeddings, is_exact=is_exact)
         except ModelError:
             raise
         except Exception as error:  # onnxruntime and tokenizers raise their own kinds
@@ -209,11 +212,29 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(model_path: Path, rest: bytes = b"") -> Any:
+def overflows(probe: Path) -> bool:
+    """Say whether this processor's fastest int8 products can be wrong.
+
+    Processors with AVX2 or AVX-512 but without VNNI add pairs of products in 16 bits, which is too
+    few for 8 bits by 8 (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+
+    Parameters
+    ----------
+    probe : a graph that multiplies the widest values, as `relclass.models.export` writes it.
+    """
+    session = open_session(probe)
+    (values,) = session.get_inputs()
+    widest = np.full((8, values.shape[1]), 255, dtype=np.float32)
+    product = session.run(None, {values.name: widest})[0]
+    return bool((product != values.shape[1] * 255 * 127).any())
+
+
+def open_session(model_path: Path, rest: bytes = b"", *, is_exact: bool = False) -> Any:
     """Open a network for prediction on the CPU, one core a call.
 
     Parameters
     ----------
+    is_exact : take slower products that are exact on every processor.
     rest : of the network, serialised. Protocol buffers put end to end are read as one message,
         their parts merged (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
     """
@@ -223,5 +244,7 @@ def open_session(model_path: Path, rest: bytes = b"") -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if is_exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     source = model_path.read_bytes() + rest if rest else str(model_path)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -2,8 +2,10 @@
 
 Every activation that enters a weight's product is quantised on a grid fixed at export. A grid
 taken from the batch at hand (dynamic quantisation) would make a passage's probabilities depend on
-its neighbours. Where one grid is too coarse, even for balanced channels, what it misses is
-quantised again, by a finer one, and the two products are added.
+its neighbours. A few channels of BERT's activations are ten times as wide as the rest, and would
+make the steps of one grid coarse: they enter the product several times, in slices. Where one grid
+is too coarse all the same, what it misses is quantised again, by a finer one, and the two products
+are added.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from relclass.calibration import sigmoid
 from relclass.errors import MissingExtraError, ModelError
 from relclass.models.blocks import BLOCK_SIZE, to_blocks
 
@@ -26,12 +27,15 @@ except ImportError as error:
     raise MissingExtraError("onnx", "train") from error
 
 MICROSOFT = "com.microsoft"
+_BIAS = 6  # place among the inputs of an integer product
 _OPSET = 21  # the first with 4-bit integers
 _IR_VERSION = 10
-# 7 bits by 8: in 8 by 8, processors without VNNI overflow where two products are added in 16 bits
-_STEPS = 127
+_STEPS = 255
+_COARSE_STEPS = 127  # of the first of two grids: the others are room for wider texts
 _WIDEST = 127  # step of a weight
 _FINE_ZERO = 64
+_N_SLICES = 64  # a width that int8 kernels read in one go
+_PROBE_SHAPE = (64, 16)
 _N_SAMPLED = 4096
 _DAMPING = 0.05
 
@@ -50,14 +54,84 @@ class Activation:
     high: np.ndarray
     sample: np.ndarray
 
-    def divide(self, factors: np.ndarray) -> Activation:
-        """Return it with each channel divided by a factor above 0, shape (n_channels,)."""
-        return Activation(self.low / factors, self.high / factors, self.sample / factors)
+
+@dataclass(frozen=True)
+class SlicedGrid:
+    """How an activation is rounded once: to 256 steps, its wide channels in slices.
+
+    A channel that reaches beyond the steps is read again for each further slice that it reaches
+    into, shifted so that the slice lies on the steps. What leaves the steps is cut off, so a slice
+    that the channel has passed is worth its whole width, and one that it does not reach a constant,
+    which is taken off. So a wide channel is rounded no more coarsely than the others, and enters
+    the product with the same weights several times (duplicating wide channels: Zhao et al. 2019,
+    https://arxiv.org/abs/1901.09504).
+
+    Parameters
+    ----------
+    scale : width of a step.
+    zero_point : the step that stands for zero, in [0, 255].
+    channels : of each further slice, shape (n_slices,), int64.
+    shifts : what is taken off the channel before it is rounded, shape (n_slices,), float32.
+    rests : what a slice is worth where its channel does not reach it, shape (n_slices,), float32.
+    """
+
+    scale: float
+    zero_point: int
+    channels: np.ndarray
+    shifts: np.ndarray
+    rests: np.ndarray
+
+    def round(self, values: np.ndarray) -> np.ndarray:
+        """Return values, shape (..., n_channels), as the int8 network sees them."""
+        rounded = self._cut(values)
+        slices = self._cut(values[..., self.channels] - self.shifts) - self.rests
+        for place, channel in enumerate(self.channels):
+            rounded[..., channel] += slices[..., place]
+        return rounded
+
+    def _cut(self, values: np.ndarray) -> np.ndarray:
+        steps = np.clip(np.rint(values / self.scale) + self.zero_point, 0, _STEPS)
+        cut: np.ndarray = (steps - self.zero_point) * self.scale
+        return cut
+
+
+def slice_grid(activation: Activation, *, n_slices: int = _N_SLICES) -> SlicedGrid:
+    """Lay the finest steps over an activation for which so many further slices suffice."""
+    low, high = np.minimum(activation.low, 0.0), np.maximum(activation.high, 0.0)
+    lowest, highest = np.sort(low)[: n_slices + 1], np.sort(high)[::-1][: n_slices + 1]
+    shares = 1 / np.arange(2, n_slices + 2)  # one channel may be far wider than all others
+    tops = np.concatenate([highest, highest[0] * shares])
+    bottoms = np.concatenate([lowest, lowest[0] * shares])
+    widths = np.maximum(tops[:, None] - bottoms, 1e-6)  # (n_tops, n_bottoms)
+    above = np.ceil((highest - tops[:, None]).clip(0)[:, None] / widths[..., None])
+    below = np.ceil((bottoms[:, None] - lowest).clip(0) / widths[..., None])
+    n_needed = above.sum(axis=-1) + below.sum(axis=-1)  # (n_tops, n_bottoms)
+    best = np.where(n_needed <= n_slices, widths, np.inf).argmin()
+    of_top, of_bottom = np.unravel_index(best, widths.shape)
+    top, bottom = float(tops[of_top]), float(bottoms[of_bottom])
+    scale = float(widths[of_top, of_bottom]) / _STEPS
+    zero_point = round(-bottom / scale)
+    width = _STEPS * scale
+    slices = []
+    for channel in np.flatnonzero((high > top) | (low < bottom)):
+        for number in range(1, 1 + int(np.ceil((high[channel] - top) / width))):
+            slices.append((channel, number * width, -zero_point * scale))
+        for number in range(1, 1 + int(np.ceil((bottom - low[channel]) / width))):
+            slices.append((channel, -number * width, (_STEPS - zero_point) * scale))
+    columns = np.array(slices, dtype=np.float64).reshape(-1, 3).T
+    channels, shifts, rests = columns
+    return SlicedGrid(
+        scale,
+        zero_point,
+        channels.astype(np.int64),
+        shifts.astype(np.float32),
+        rests.astype(np.float32),
+    )
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How an activation is rounded: to 128 coarse steps, and what they miss to 128 fine ones.
+    """How an activation is rounded twice: to coarse steps, and what they miss to fine ones.
 
     Parameters
     ----------
@@ -72,7 +146,7 @@ class Grid:
     @property
     def fine_scale(self) -> float:
         """Width of a fine step."""
-        return self.scale / _STEPS
+        return self.scale / _COARSE_STEPS
 
     def round(self, values: np.ndarray) -> np.ndarray:
         """Return values of any shape as the int8 network sees them."""
@@ -87,7 +161,7 @@ def make_grid(activation: Activation) -> Grid:
     """Lay the steps over what an activation spans; the steps beyond are room for wider texts."""
     low = min(float(np.min(activation.low)), 0.0)
     high = max(float(np.max(activation.high)), 0.0)
-    scale = max(high - low, 1e-6) / _STEPS
+    scale = max(high - low, 1e-6) / _COARSE_STEPS
     return Grid(scale, round(-low / scale))
 
 
@@ -154,6 +228,11 @@ class Columns(NamedTuple):
     integers: np.ndarray
     scales: np.ndarray
 
+    def values(self) -> np.ndarray:
+        """Return the matrix that they stand for, float32."""
+        values: np.ndarray = self.integers * self.scales
+        return values
+
 
 def quantize_columns(weights: np.ndarray) -> Columns:
     """Round each value of a matrix, shape (n_inputs, n_outputs), by itself."""
@@ -194,18 +273,23 @@ def round_weights(sample: np.ndarray, weights: np.ndarray) -> Columns:
 class _Rewriter:
     """Builds the int8 graph's nodes and constants."""
 
+    initializers: Mapping[str, Any]
     activations: Mapping[str, Activation]
-    is_twice: bool
+    rounded: Mapping[str, Columns]
+    twice: Collection[str]
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    grids: dict[str, SlicedGrid | Grid] = field(default_factory=dict)
     quantised: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
 
     def constant(self, name: str, values: np.ndarray) -> str:
         self.constants[name] = numpy_helper.from_array(values, name)
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str, domain: str = "") -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain))
+    def add(
+        self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
+    ) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
         return output
 
     def quantise(self, name: str, scale: float, zero_point: int) -> tuple[str, str, str]:
@@ -218,35 +302,104 @@ class _Rewriter:
         )
 
     def activation(self, name: str) -> list[tuple[str, str, str]]:
-        """Quantise an activation, once however many products it enters: coarse, perhaps fine."""
+        """Quantise an activation, once however many products it enters."""
         if name not in self.quantised:
-            grid = make_grid(self.activations[name])
-            coarse = self.quantise(name, grid.scale, grid.zero_point)
-            self.quantised[name] = [coarse]
-            if not self.is_twice:
-                return self.quantised[name]
-            back = self.add("DequantizeLinear", list(coarse), f"{name}_coarse")
-            missed = self.add("Sub", [name, back], f"{name}_missed")
-            self.quantised[name].append(self.quantise(missed, grid.fine_scale, _FINE_ZERO))
+            round_it = self._twice if name in self.twice else self._once
+            self.quantised[name] = round_it(name)
         return self.quantised[name]
 
-    def product(self, node: Any, weights: np.ndarray, *, bias: str, output: str) -> None:
+    def _twice(self, name: str) -> list[tuple[str, str, str]]:
+        grid = self.grids[name] = make_grid(self.activations[name])
+        coarse = self.quantise(name, grid.scale, grid.zero_point)
+        back = self.add("DequantizeLinear", list(coarse), f"{name}_coarse")
+        missed = self.add("Sub", [name, back], f"{name}_missed")
+        return [coarse, self.quantise(missed, grid.fine_scale, _FINE_ZERO)]
+
+    def _once(self, name: str) -> list[tuple[str, str, str]]:
+        grid = self.grids[name] = slice_grid(self.activations[name])
+        values, scale, zero_point = self.quantise(name, grid.scale, grid.zero_point)
+        if len(grid.channels):
+            channels = self.constant(f"{name}_channels", grid.channels)
+            shifts = self.constant(f"{name}_shifts", grid.shifts)
+            wide = self.add("Gather", [name, channels], f"{name}_wide", axis=-1)
+            shifted = self.add("Sub", [wide, shifts], f"{name}_shifted")
+            slices = self.add("QuantizeLinear", [shifted, scale, zero_point], f"{name}_slices")
+            values = self.add("Concat", [values, slices], f"{name}_whole", axis=-1)
+        return [(values, scale, zero_point)]
+
+    def product(self, node: Any, *, bias: str, output: str) -> None:
         source = node.input[0]
-        integers, scales = round_weights(self.activations[source].sample, weights)
-        of_weights = self.constant(f"{output}_weights_int8", integers)
-        of_scales = self.constant(f"{output}_weights_scale", scales)
-        grids = self.activation(source)
-        names = [output] if len(grids) == 1 else [f"{output}_{n}" for n in range(len(grids))]
-        for number, ((values, scale, zero), name) in enumerate(zip(grids, names, strict=True)):
+        columns = self.rounded[node.output[0]]
+        of_weights = self.constant(f"{output}_weights_int8", columns.integers)
+        of_scales = self.constant(f"{output}_weights_scale", columns.scales)
+        quantised = self.activation(source)
+        grid = self.grids[source]
+        shift = self._missed_on_average(node)
+        if isinstance(grid, SlicedGrid) and len(grid.channels):
+            # made when the session opens: the file holds a row once
+            rows = self.add("Gather", [of_weights, f"{source}_channels"], f"{output}_rows")
+            of_weights = self.add("Concat", [of_weights, rows], f"{output}_weights", axis=0)
+            shift -= grid.rests @ columns.values()[grid.channels]
+        if bias:
+            shift += self._values(bias)
+        of_bias = self.constant(f"{output}_bias", shift.astype(np.float32))
+        names = [output, f"{output}_fine"][: len(quantised)]
+        if len(names) > 1:
+            names[0] = f"{output}_coarse"
+        for number, ((values, scale, zero), name) in enumerate(zip(quantised, names, strict=True)):
+            if number:
+                # a copy, made when the session opens: where onnxruntime has to take exact products,
+                # it cannot do so for a constant of two
+                of_weights = self.add("Concat", [of_weights], f"{output}_weights_again", axis=0)
             inputs = [values, of_weights, scale, of_scales, zero]
-            inputs += ["", bias] if bias and number == 0 else []
+            inputs += ["", of_bias] if number == 0 else []
             self.add("MatMulIntegerToFloat", inputs, name, MICROSOFT)
-        if len(grids) > 1:
+        if len(names) > 1:
             self.add("Add", names, output)
+
+    def _missed_on_average(self, node: Any) -> np.ndarray:
+        """Say by what rounding shifts each output's mean (Nagel et al. 2019).
+
+        https://arxiv.org/abs/1906.04721. The logits are read off a mean over tokens, where such a
+        shift stays and the rest of an error evens out.
+        """
+        sample = self.activations[node.input[0]].sample
+        given = self.grids[node.input[0]].round(sample) @ self.rounded[node.output[0]].values()
+        shift: np.ndarray = (sample @ self._values(node.input[1]) - given).mean(axis=0)
+        return shift
+
+    def _values(self, name: str) -> np.ndarray:
+        values: np.ndarray = numpy_helper.to_array(self.initializers[name])
+        return values
+
+
+def reading_order(model: Any) -> list[str]:
+    """Return the activations that enter a weight's product, in the order of the graph."""
+    return list(dict.fromkeys(node.input[0] for node in weighted_nodes(model)))
+
+
+def round_products(model: Any, activations: Mapping[str, Activation]) -> dict[str, Columns]:
+    """Quantise the matrix of each product by a constant one; see `round_weights`.
+
+    Returns
+    -------
+    Name of the product to its matrix.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        node.output[0]: round_weights(
+            activations[node.input[0]].sample, numpy_helper.to_array(constants[node.input[1]])
+        )
+        for node in weighted_nodes(model)
+    }
 
 
 def quantize_products(
-    model: Any, activations: Mapping[str, Activation], *, is_twice: bool = True
+    model: Any,
+    activations: Mapping[str, Activation],
+    *,
+    twice: Collection[str] = (),
+    rounded: Mapping[str, Columns] | None = None,
 ) -> Any:
     """Return the graph with each product by a constant matrix computed in int8.
 
@@ -254,37 +407,32 @@ def quantize_products(
 
     Parameters
     ----------
-    is_twice : what the first grid of an activation misses is quantised by a second.
+    twice : activations of which a second grid quantises what the first one misses.
+    rounded : what `round_products` returned; None calls it.
     """
+    rounded = round_products(model, activations) if rounded is None else rounded
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     weighted = {node.output[0] for node in weighted_nodes(model)}
     sums = _biased(model, weighted)
     taken_up = {output for _, output in sums.values()}
-    rewriter = _Rewriter(activations, is_twice)
+    rewriter = _Rewriter(constants, activations, rounded, twice)
     for node in model.graph.node:
         if node.output[0] in weighted:
             bias, output = sums.get(node.output[0], ("", node.output[0]))
-            weights = numpy_helper.to_array(constants[node.input[1]])
-            rewriter.product(node, weights, bias=bias, output=output)
+            rewriter.product(node, bias=bias, output=output)
         elif node.output[0] not in taken_up:
             rewriter.nodes.append(node)
     return _rebuilt(model, rewriter.nodes, list(rewriter.constants.values()))
 
 
-def off_by(model: Any, other: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> float:
-    """Return the greatest difference of a probability between two graphs on some batches."""
-    difference = _probabilities(model, batches) - _probabilities(other, batches)
-    return float(np.abs(difference).max())
-
-
-def _probabilities(model: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+def run_graph(model: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """Return a graph's logits of some batches, shape (n_windows, n_topics)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    logits = [session.run(["logits"], dict(batch))[0] for batch in batches]
-    return sigmoid(np.concatenate(logits))
+    return np.concatenate([session.run(["logits"], dict(batch))[0] for batch in batches])
 
 
 def _biased(model: Any, weighted: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -313,7 +461,9 @@ def split_norms(model: Any) -> Any:
     into the integer product before it, which adds it in passing.
     """
     producers = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[Any] = []
+    sums: list[Any] = []
     for node in model.graph.node:
         if node.op_type != "SkipLayerNormalization":
             nodes.append(node)
@@ -323,7 +473,10 @@ def split_norms(model: Any) -> Any:
             product = producers[values]
             if product.op_type == "Add":  # of the coarse product and the fine one
                 product = producers[product.input[0]]
-            product.input.extend([""] * (6 - len(product.input)) + bias)
+            parts = (constants[name] for name in (product.input[_BIAS], *bias))
+            whole = sum(numpy_helper.to_array(part) for part in parts)
+            product.input[_BIAS] = f"{product.output[0]}_biases"
+            sums.append(numpy_helper.from_array(whole, product.input[_BIAS]))
         total = f"{node.output[0]}_sum"
         epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
         nodes.append(helper.make_node("Add", [values, skipped], [total]))
@@ -336,7 +489,38 @@ def split_norms(model: Any) -> Any:
                 epsilon=epsilon,
             )
         )
-    return _rebuilt(model, nodes, [])
+    return _rebuilt(model, nodes, sums)
+
+
+def overflow_probe() -> Any:
+    """Return a graph whose product is wrong where a processor adds pairs of them in 16 bits.
+
+    It takes "values", shape (n, 64), all 255, and gives "product", shape (n, 16), all 2,072,640
+    where integer products are exact.
+    """
+    n_inputs, n_outputs = _PROBE_SHAPE
+    weights = np.full((n_inputs, n_outputs), _WIDEST, dtype=np.int8)
+    constants = {
+        "weights": weights,
+        "scale": np.array(1, dtype=np.float32),
+        "zero": np.array(0, dtype=np.uint8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["values", "scale", "zero"], ["integers"]),
+        helper.make_node(
+            "MatMulIntegerToFloat",
+            ["integers", "weights", "scale", "scale", "zero"],
+            ["product"],
+            domain=MICROSOFT,
+        ),
+    ]
+    values, product = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+        for name, width in (("values", n_inputs), ("product", n_outputs))
+    )
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "overflow", [values], [product], tensors)
+    return helper.make_model(graph, opset_imports=_opsets(), ir_version=_IR_VERSION)
 
 
 def pack_embeddings(model: Any, name: str) -> Any:
@@ -450,6 +634,10 @@ def _rebuilt(model: Any, nodes: list[Any], constants: list[Any]) -> Any:
     new.graph.node.extend(nodes)
     new.graph.initializer.extend([*kept, *constants])
     del new.opset_import[:]
-    new.opset_import.extend([helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)])
+    new.opset_import.extend(_opsets())
     new.ir_version = _IR_VERSION
     return new
+
+
+def _opsets() -> list[Any]:
+    return [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)]

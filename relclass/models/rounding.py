@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from relclass.errors import MissingExtraError
-from relclass.models.balancing import choose_factors
 from relclass.models.network import Network, unknown_for
-from relclass.models.quantization import Activation, make_grid
+from relclass.models.quantization import Activation, slice_grid
 
 try:
     import torch
@@ -56,7 +55,7 @@ class _Rounder:
     def __init__(self, readers: Sequence[nn.Linear]) -> None:
         self.readers = readers
         self.n_batches = 0
-        self.width = torch.empty(0)  # of a step of each channel, shape (n_channels,)
+        self.width = torch.empty(())  # of a step
         self.low = np.zeros(readers[0].in_features, dtype=np.float32)
         self.high = np.zeros(readers[0].in_features, dtype=np.float32)
 
@@ -75,11 +74,8 @@ class _Rounder:
         low, high = (found.cpu().numpy() for found in tokens.aminmax(dim=0))
         self.low = np.minimum(low, self.low * _KEPT)
         self.high = np.maximum(high, self.high * _KEPT)
-        seen = Activation(self.low, self.high, self.low[None])
-        weights = [reader.weight.detach().float().cpu().numpy().T for reader in self.readers]
-        factors = choose_factors(seen, np.concatenate(weights, axis=1))
-        width = factors * make_grid(seen.divide(factors)).scale
-        self.width = torch.from_numpy(width).to(device=states.device, dtype=states.dtype)
+        grid = slice_grid(Activation(self.low, self.high, self.low[None]))
+        self.width = torch.tensor(grid.scale, device=states.device, dtype=states.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """Return what `restore` takes."""
