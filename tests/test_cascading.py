@@ -91,6 +91,33 @@ def test_the_bounds_leave_the_least_to_be_read() -> None:
     assert part.work(0.05, 0.0, share=0.25) == pytest.approx(0.25 * 0.5 + 0.5)
 
 
+def test_many_changes_are_a_risk_even_where_nothing_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    y_true = (rng.random((400, 1)) < 0.4).astype(int)
+
+    def risk(n_changed):
+        whole, cheap = np.where(y_true, 0.9, 0.1), np.where(y_true, 0.99, 0.01)
+        ones = np.flatnonzero(y_true)[: 2 * n_changed]
+        whole[ones[:n_changed]] = 0.1  # the base misses some, the cascade as many others
+        cheap[ones[n_changed:]] = 0.01
+        part = _Part("real", y_true, cheap, cheap, whole, np.array([0.5]))
+        assert part.reached(0.05, 0.0) == pytest.approx(part.best)
+        return part.at_risk(0.05, 0.0)
+
+    assert risk(0) == 0
+    # two standard errors of a difference of n + n marks of some 160
+    assert 0.005 < risk(2) < 0.5 * risk(20) < 0.05
+
+
+def test_a_gain_pays_for_nothing_and_a_loss_counts_in_full() -> None:
+    y_true = np.ones((100, 1), dtype=int)
+    right, wrong = np.full((100, 1), 0.99), np.full((100, 1), 0.01)
+    gain = _Part("real", y_true, right, right, wrong, np.array([0.5]))
+    loss = _Part("real", y_true, wrong, wrong, right, np.array([0.5]))
+    assert gain.at_risk(0.05, 0.0) == 0  # each resample gains as much
+    assert loss.at_risk(0.05, 0.0) == pytest.approx(1.0)
+
+
 def test_without_a_student_there_is_none_in_the_cascade(dataset, base) -> None:  # noqa: F811
     plain = build_cascade(base, "gas", dataset, name="quick", max_loss=1.0)
     assert plain.scorer.student is None
@@ -99,10 +126,8 @@ def test_without_a_student_there_is_none_in_the_cascade(dataset, base) -> None: 
 
 def test_bounds_that_are_right_by_luck_are_not_chosen() -> None:
     class Part:
-        best = 1.0
-
-        def reached(self, width, student_width):
-            return 0.5 if width == 0.05 else 1.0  # wider and narrower ones lose nothing
+        def at_risk(self, width, student_width):
+            return 0.5 if width == 0.05 else 0.0  # wider and narrower ones lose nothing
 
     widths = {width for width, _ in _safe_widths([Part()], (0.0,), 0.01)}
     assert widths == {0.01, 0.02, 0.03}

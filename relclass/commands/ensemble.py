@@ -40,8 +40,8 @@ def cascade(
     first: Annotated[str, typer.Option(help="The member that reads every passage.")] = "baseline",
     name: Annotated[str, typer.Option(help="Stands in every prediction.")] = "cascade",
     max_loss: Annotated[
-        float, typer.Option(min=0, max=1, help="Macro-F1 on validation that may be lost.")
-    ] = 0.005,
+        float, typer.Option(min=0, max=1, help="Macro-F1 that may be lost, by validation.")
+    ] = 0.01,
     by_name: Annotated[
         bool, typer.Option("--by-name", help="Refer to a shipped base instead of copying it.")
     ] = False,
