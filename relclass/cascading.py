@@ -22,6 +22,7 @@ from relclass.models.cascade import (
     student_share,
 )
 from relclass.records import LabelledPassage
+from relclass.resampling import Labelling, resample
 from relclass.run_folder import plain
 from relclass.stacking import check_topics, number_articles, weigh_members
 from relclass.thresholds import apply_thresholds
@@ -275,28 +276,18 @@ class _Part:
         y_prob = self.cascaded(width, student_width)
         loss = self.best - self._macro_f1(y_prob)
         by_resample = self._resampled_best - self._resampled(y_prob)
-        return max(loss, 0.0) + 2 * float(by_resample.std())
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        """How often each resample has each passage, shape (n_resamples, n_passages)."""
-        rng = np.random.default_rng(0)
-        n = len(self.y_true)
-        counts: np.ndarray = rng.multinomial(n, np.full(n, 1 / n), size=_N_RESAMPLES)
-        return counts.astype(np.float32)
+        defined = by_resample[~np.isnan(by_resample)]
+        return max(loss, 0.0) + 2 * float(defined.std() if defined.size else 0.0)
 
     @cached_property
     def _resampled_best(self) -> np.ndarray:
         return self._resampled(self.whole)
 
     def _resampled(self, y_prob: np.ndarray) -> np.ndarray:
-        """Return the macro-F1 of each bootstrap resample, shape (n_resamples,)."""
-        y_pred = apply_thresholds(y_prob, self.thresholds).astype(np.float32)
-        y_true = self.y_true.astype(np.float32)
-        n_both = self._counts @ (y_pred * y_true)  # (n_resamples, n_topics)
-        n_marked = self._counts @ (y_pred + y_true)
-        macro_f1s: np.ndarray = (2 * n_both / np.maximum(n_marked, 1)).mean(axis=1)
-        return macro_f1s
+        """Return the macro-F1 of each resample of the passages, shape (n_resamples,)."""
+        y_pred = apply_thresholds(y_prob, self.thresholds)
+        labelling = Labelling(self.y_true, y_pred, y_prob, np.arange(len(y_prob)))
+        return resample(labelling, n_resamples=_N_RESAMPLES, ranked=False).overall["macro_f1"]
 
     def _macro_f1(self, y_prob: np.ndarray) -> float:
         return macro_f1(self.y_true, apply_thresholds(y_prob, self.thresholds)) or 0.0

@@ -40,7 +40,7 @@ def test_a_wide_channel_does_not_make_the_steps_coarse():
     states = torch.tensor(rng.uniform(-1, 1, (50, 3)) * width, dtype=torch.float32)
     reader = torch.nn.Linear(3, 4)
     module = torch.nn.Identity().train()
-    (rounded,) = _Rounder([reader])(module, (states,))
+    (rounded,) = _Rounder(reader)(module, (states,))
     missed = np.abs((rounded - states).numpy()).max(axis=0)
     # half of a step of a grid of 255 over the wide one's width would be 0.4
     assert (missed > 0.002).all() and (missed < 0.02).all()
@@ -49,7 +49,7 @@ def test_a_wide_channel_does_not_make_the_steps_coarse():
 
 def test_the_gradient_goes_through_as_if_nothing_were_rounded():
     states = torch.randn(5, 3, requires_grad=True)
-    (rounded,) = _Rounder([torch.nn.Linear(3, 2)])(torch.nn.Identity().train(), (states,))
+    (rounded,) = _Rounder(torch.nn.Linear(3, 2))(torch.nn.Identity().train(), (states,))
     assert not torch.equal(rounded, states)
     weights = torch.randn(5, 3)
     (rounded * weights).sum().backward()
@@ -57,7 +57,7 @@ def test_the_gradient_goes_through_as_if_nothing_were_rounded():
 
 
 def test_a_range_follows_the_network_down_slowly():
-    rounder = _Rounder([torch.nn.Linear(2, 2)])
+    rounder = _Rounder(torch.nn.Linear(2, 2))
     module = torch.nn.Identity().train()
     rounder(module, (torch.full((3, 2), 8.0),))
     rounder(module, (torch.full((3, 2), 2.0),))
@@ -84,10 +84,10 @@ def test_a_network_is_trained_with_rounding(tiny_encoder, tmp_path):
 
 def test_a_resumed_rounder_goes_on_where_it_was():
     reader, module = torch.nn.Linear(4, 3), torch.nn.Identity().train()
-    whole = _Rounder([reader])
+    whole = _Rounder(reader)
     for _ in range(20):
         whole(module, (3 * torch.randn(8, 4),))
-    resumed = _Rounder([reader])
+    resumed = _Rounder(reader)
     resumed.restore(whole.state())
     states = torch.randn(8, 4)
     assert torch.equal(resumed(module, (states,))[0], whole(module, (states,))[0])

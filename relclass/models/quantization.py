@@ -343,19 +343,28 @@ class _Rewriter:
         if bias:
             shift += self._values(bias)
         of_bias = self.constant(f"{output}_bias", shift.astype(np.float32))
-        names = [output, f"{output}_fine"][: len(quantised)]
-        if len(names) > 1:
-            names[0] = f"{output}_coarse"
-        for number, ((values, scale, zero), name) in enumerate(zip(quantised, names, strict=True)):
-            if number:
-                # a copy, made when the session opens: where onnxruntime has to take exact products,
-                # it cannot do so for a constant of two
-                of_weights = self.add("Concat", [of_weights], f"{output}_weights_again", axis=0)
-            inputs = [values, of_weights, scale, of_scales, zero]
-            inputs += ["", of_bias] if number == 0 else []
-            self.add("MatMulIntegerToFloat", inputs, name, MICROSOFT)
-        if len(names) > 1:
-            self.add("Add", names, output)
+        first, *fine = quantised
+        name = f"{output}_coarse" if fine else output
+        self._multiply(first, of_weights, of_scales, name, bias=of_bias)
+        for second in fine:
+            # a copy, made when the session opens: where onnxruntime has to take exact products, it
+            # cannot do so for a constant of two
+            again = self.add("Concat", [of_weights], f"{output}_weights_again", axis=0)
+            missed = self._multiply(second, again, of_scales, f"{output}_fine")
+            self.add("Add", [name, missed], output)
+
+    def _multiply(
+        self,
+        quantised: tuple[str, str, str],
+        weights: str,
+        scales: str,
+        output: str,
+        *,
+        bias: str = "",
+    ) -> str:
+        values, scale, zero = quantised
+        inputs = [values, weights, scale, scales, zero, *(["", bias] if bias else [])]
+        return self.add("MatMulIntegerToFloat", inputs, output, MICROSOFT)
 
     def _missed_on_average(self, node: Any) -> np.ndarray:
         """Say by what rounding shifts each output's mean (Nagel et al. 2019).

@@ -49,15 +49,15 @@ class _Rounder:
 
     Parameters
     ----------
-    readers : the linear layers that read it.
+    reader : a linear layer that reads it.
     """
 
-    def __init__(self, readers: Sequence[nn.Linear]) -> None:
-        self.readers = readers
+    def __init__(self, reader: nn.Linear) -> None:
+        self.reader = reader
         self.n_batches = 0
         self.width = torch.empty(())  # of a step
-        self.low = np.zeros(readers[0].in_features, dtype=np.float32)
-        self.high = np.zeros(readers[0].in_features, dtype=np.float32)
+        self.low = np.zeros(reader.in_features, dtype=np.float32)
+        self.high = np.zeros(reader.in_features, dtype=np.float32)
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not module.training:
@@ -89,7 +89,7 @@ class _Rounder:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on with ranges and steps that were found earlier."""
         self.n_batches = int(state["n_batches"])
-        self.width = state["width"].to(self.readers[0].weight.device)
+        self.width = state["width"].to(self.reader.weight.device)
         self.low, self.high = state["low"].numpy(), state["high"].numpy()
 
 
@@ -135,7 +135,7 @@ def rounded_activations(network: Network) -> Iterator[_Rounders]:
         points = [point for layer in network.encoder.encoder.layer for point in _points(layer)]
     except AttributeError as error:
         raise unknown_for(network, "round_activations") from error
-    rounders = [_Rounder(readers) for _, readers in points]
+    rounders = [_Rounder(reader) for _, reader in points]
     hooks = [
         module.register_forward_pre_hook(rounder)
         for (module, _), rounder in zip(points, rounders, strict=True)
@@ -147,11 +147,11 @@ def rounded_activations(network: Network) -> Iterator[_Rounders]:
             hook.remove()
 
 
-def _points(layer: Any) -> list[tuple[nn.Module, list[nn.Linear]]]:
-    """Return the modules at which a layer's activations are rounded, and what reads them there."""
+def _points(layer: Any) -> list[tuple[nn.Module, nn.Linear]]:
+    """Return the modules at which a layer's activations are rounded, each with one that reads."""
     attention = layer.attention.self
     alone = (layer.attention.output.dense, layer.intermediate.dense, layer.output.dense)
     return [
-        (attention, [attention.query, attention.key, attention.value]),
-        *((reader, [reader]) for reader in alone),
+        (attention, attention.query),  # as key and value do
+        *((reader, reader) for reader in alone),
     ]
