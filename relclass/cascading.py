@@ -152,11 +152,13 @@ class _Read:
 
     Parameters
     ----------
+    groups : article of each, shape (n_passages,).
     y_true, whole : shape (n_passages, n_topics), the latter the base's probabilities.
     of_first, of_student : logits, of that shape; the latter all 0 where there is no student.
     """
 
     origin: str
+    groups: np.ndarray
     y_true: np.ndarray
     of_first: np.ndarray
     of_student: np.ndarray
@@ -174,6 +176,7 @@ class _Read:
         of_first = scorer.member(scorer.first).predict_logits(texts, languages)
         return cls(
             origin=origin,
+            groups=number_articles(passages),
             y_true=y_true,
             of_first=of_first,
             of_student=np.zeros_like(of_first)
@@ -216,11 +219,13 @@ class _Part:
 
     Parameters
     ----------
+    groups : article of each, shape (n_passages,).
     y_true, cheap, taught, whole : shape (n_passages, n_topics); `taught`, the student's, is all
         0.5, which settles nothing, where there is none.
     """
 
     origin: str
+    groups: np.ndarray
     y_true: np.ndarray
     cheap: np.ndarray
     taught: np.ndarray
@@ -231,6 +236,7 @@ class _Part:
     def of(cls, scorer: CascadeScorer, stage: StudentStage | None, read: _Read) -> _Part:
         return cls(
             origin=read.origin,
+            groups=read.groups,
             y_true=read.y_true,
             cheap=scorer.member(scorer.first).calibration.apply(read.of_first),
             taught=np.full(read.whole.shape, 0.5)
@@ -284,9 +290,9 @@ class _Part:
         return self._resampled(self.whole)
 
     def _resampled(self, y_prob: np.ndarray) -> np.ndarray:
-        """Return the macro-F1 of each resample of the passages, shape (n_resamples,)."""
+        """Return the macro-F1 of each resample of the articles, shape (n_resamples,)."""
         y_pred = apply_thresholds(y_prob, self.thresholds)
-        labelling = Labelling(self.y_true, y_pred, y_prob, np.arange(len(y_prob)))
+        labelling = Labelling(self.y_true, y_pred, y_prob, self.groups)
         return resample(labelling, n_resamples=_N_RESAMPLES, ranked=False).overall["macro_f1"]
 
     def _macro_f1(self, y_prob: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from relclass.models.ensemble import (
     member_logits,
 )
 from relclass.records import LabelledPassage
+from relclass.resampling import number
 from relclass.run_folder import plain
 from relclass.thresholds import Calibration, fit_calibration, tune_thresholds
 from relclass.training import measure
@@ -175,6 +176,4 @@ def _count_articles(topics: Sequence[str], y_true: np.ndarray, groups: np.ndarra
 
 def number_articles(passages: Sequence[LabelledPassage]) -> np.ndarray:
     """Return the number of each passage's article, shape (n_passages,), int64."""
-    numbers: dict[str, int] = {}
-    ids = (passage.article_id for passage in passages)
-    return np.array([numbers.setdefault(name, len(numbers)) for name in ids])
+    return number([passage.article_id for passage in passages])

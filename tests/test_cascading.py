@@ -82,10 +82,15 @@ def test_a_student_is_used_where_a_member_has_one(dataset, staged) -> None:  # n
     np.testing.assert_array_equal(strict.predict(TEXTS), staged.predict(TEXTS))
 
 
+def make_part(y_true, cheap, taught, whole, groups=None):
+    groups = np.arange(len(y_true)) if groups is None else groups
+    return _Part("real", groups, y_true, cheap, taught, whole, np.array([0.5]))
+
+
 def test_the_bounds_leave_the_least_to_be_read() -> None:
     y_prob = np.array([[0.01], [0.99], [0.2], [0.6]])
     taught = np.array([[0.5], [0.5], [0.04], [0.5]])
-    part = _Part("real", np.array([[0], [1], [0], [1]]), y_prob, taught, y_prob, np.array([0.5]))
+    part = make_part(np.array([[0], [1], [0], [1]]), y_prob, taught, y_prob)
     # half are settled by words, half go to the student, half of these on from there
     assert part.work(0.05, 0.05, share=0.25) == pytest.approx(0.25 * 0.5 + 0.25)
     assert part.work(0.05, 0.0, share=0.25) == pytest.approx(0.25 * 0.5 + 0.5)
@@ -100,7 +105,7 @@ def test_many_changes_are_a_risk_even_where_nothing_is_lost() -> None:
         ones = np.flatnonzero(y_true)[: 2 * n_changed]
         whole[ones[:n_changed]] = 0.1  # the base misses some, the cascade as many others
         cheap[ones[n_changed:]] = 0.01
-        part = _Part("real", y_true, cheap, cheap, whole, np.array([0.5]))
+        part = make_part(y_true, cheap, cheap, whole)
         assert part.reached(0.05, 0.0) == pytest.approx(part.best)
         return part.at_risk(0.05, 0.0)
 
@@ -109,11 +114,21 @@ def test_many_changes_are_a_risk_even_where_nothing_is_lost() -> None:
     assert 0.005 < risk(2) < 0.5 * risk(20) < 0.05
 
 
+def test_passages_of_one_article_are_no_independent_evidence() -> None:
+    y_true = np.ones((100, 1), dtype=int)
+    cheap, whole = np.full((100, 1), 0.99), np.full((100, 1), 0.99)
+    cheap[:5], whole[5:10] = 0.01, 0.01  # as many better as worse, each of one article
+    in_fives = np.repeat(np.arange(20), 5)
+    alone = make_part(y_true, cheap, cheap, whole).at_risk(0.05, 0.0)
+    together = make_part(y_true, cheap, cheap, whole, in_fives).at_risk(0.05, 0.0)
+    assert together == pytest.approx(np.sqrt(5) * alone, rel=0.15)
+
+
 def test_a_gain_pays_for_nothing_and_a_loss_counts_in_full() -> None:
     y_true = np.ones((100, 1), dtype=int)
     right, wrong = np.full((100, 1), 0.99), np.full((100, 1), 0.01)
-    gain = _Part("real", y_true, right, right, wrong, np.array([0.5]))
-    loss = _Part("real", y_true, wrong, wrong, right, np.array([0.5]))
+    gain = make_part(y_true, right, right, wrong)
+    loss = make_part(y_true, wrong, wrong, right)
     assert gain.at_risk(0.05, 0.0) == 0  # each resample gains as much
     assert loss.at_risk(0.05, 0.0) == pytest.approx(1.0)
 
