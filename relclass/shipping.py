@@ -118,6 +118,44 @@ def build_default_model(
     return load_model(out_dir)
 
 
+def prune_runs(
+    run_dirs: Sequence[Path], out_dir: Path, *, heads: Sequence[int], neurons: Sequence[int]
+) -> Classifier:
+    """Write a model folder with a pruned network, to be trained on as another run's encoder.
+
+    Parameters
+    ----------
+    run_dirs : finished runs; the weights of several are averaged. The first one's config holds.
+    out_dir : the folder to write; replaced if it is a model.
+    heads, neurons : how many each layer keeps; see `prune_scorer`.
+
+    Raises
+    ------
+    ModelError
+        If a run is not a transformer's, or the runs cannot be averaged.
+    ConfigError
+        If the numbers do not fit the network.
+    """
+    from relclass.models.pruning import N_PASSAGES, prune_scorer
+
+    config = load_config(run_dirs[0] / CONFIG)
+    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
+    averaged = _average(members, run_dirs)
+    dataset = load_dataset(config.data)
+    texts = make_examples(dataset.part("train"), dataset.codebook, config).texts
+    chosen = np.random.default_rng(config.seed).permutation(len(texts))[:N_PASSAGES]
+    sample = [texts[place] for place in chosen]
+    pruned = prune_scorer(averaged, sample, heads=heads, neurons=neurons)
+    card = {
+        "config": resolved(config),
+        "data": dict(dataset.checksum),
+        "pruned": {"heads": list(heads), "neurons": list(neurons), "n_passages": len(sample)},
+        "runs": [member.card for member in members],
+    }
+    save_model(replace(members[0], scorer=pruned, card=plain(card)), out_dir)
+    return load_model(out_dir)
+
+
 def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> TransformerScorer:
     for member, run_dir in zip(members, run_dirs, strict=True):
         for what in ("topics", "normalize"):

@@ -1,4 +1,4 @@
-"""Commands that make models: train and export."""
+"""Commands that make models: train, prune, export, build-default."""
 
 from __future__ import annotations
 
@@ -120,8 +120,34 @@ def build_default(
     print(f"model: {out}, {n_bytes / 1e6:.1f} MB")
 
 
+def prune(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are averaged.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    heads: Annotated[str, typer.Option(help="Heads each layer keeps: 6, or 6,6,5,…")],
+    neurons: Annotated[str, typer.Option(help="Neurons each layer keeps: 768, or 768,640,…")],
+) -> None:
+    """Take heads and neurons out of a fine-tuned transformer; train the result on afterwards."""
+    from relclass.shipping import prune_runs
+
+    counts = {"heads": _read_counts("heads", heads), "neurons": _read_counts("neurons", neurons)}
+    prune_runs(runs, out, **counts)
+    print(f"model: {out}; train it on: model.encoder={out} model.keep_head=true")
+
+
+def _read_counts(what: str, text: str) -> list[int]:
+    from relclass.errors import ConfigError
+
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"--{what}: got {text!r}, expected a number, or one a layer with commas between"
+        ) from error
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the command line."""
     app.command()(train)
     app.command()(export)
     app.command()(build_default)
+    app.command()(prune)

@@ -322,7 +322,26 @@ def _fuse(model: Any, *, n_heads: int, hidden: int) -> Any:
             optimization_options=options,
             opt_level=0,
         )
+    _count_heads(fused.model, head_size=hidden // n_heads)
     return fused.model
+
+
+def _count_heads(model: Any, *, head_size: int) -> None:
+    """Tell each attention how many heads it has: the fusion knows one number for all layers."""
+    from onnx import helper
+
+    n_rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
+    n_read = {
+        node.input[0]: n_rows[node.input[1]]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in n_rows
+    }
+    for node in model.graph.node:
+        if node.op_type == "MultiHeadAttention":
+            kept = [attribute for attribute in node.attribute if attribute.name != "num_heads"]
+            n_heads = helper.make_attribute("num_heads", n_read[node.output[0]] // head_size)
+            del node.attribute[:]
+            node.attribute.extend([*kept, n_heads])
 
 
 def _embeddings_name(model: Any, network: Any) -> str:

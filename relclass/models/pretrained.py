@@ -9,6 +9,7 @@ from typing import Any
 
 from relclass.config import LoraSettings, TransformerSettings
 from relclass.errors import ConfigError, MissingExtraError, ModelError
+from relclass.models.compaction import leave_out_zeros
 from relclass.models.encoders import check_vocabulary, explain_load_error, find_encoder
 from relclass.models.network import (
     NativeNetwork,
@@ -134,6 +135,7 @@ def load_network(
     _check_missing(source, info["missing_keys"], may_lack_head=not is_native or new_head)
     if is_native:
         return NativeNetwork(model)
+    leave_out_zeros(model)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # unused here: it would only travel, and trouble multi-GPU training
     return PooledNetwork(

@@ -98,9 +98,12 @@ class TransformerScorer:
         """
         from safetensors.torch import save_file
 
+        from relclass.models.compaction import full_state
+
         is_native = self.settings.pooling == "native"
         model = self.network.model if is_native else self.network.encoder
-        model.save_pretrained(model_dir, max_shard_size="50GB")
+        state = None if is_native else full_state(model)
+        model.save_pretrained(model_dir, state_dict=state, max_shard_size="50GB")
         self.tokenizer.save_pretrained(model_dir)
         if not is_native:
             save_file(self.network.heads_state(), model_dir / _HEAD)
