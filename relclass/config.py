@@ -135,6 +135,11 @@ class TransformerSettings(Settings):
     number of layers. All layers above cost half."""
     exit_weight: float = Field(default=0.3, gt=0)
     """Weight in the loss of each exit's head beside the last one."""
+    imitate: str | None = None
+    """A model folder, of the same tokenizer and hidden size, whose pooled states of the training
+    passages are to be met: 384 numbers say more of a passage than a probability a topic."""
+    imitate_weight: float = Field(default=0.5, gt=0)
+    """Weight in the loss of the mean square distance from them, in standard deviations."""
     round_activations: bool = False
     """Round activations in training to the steps of their int8 form."""
     pooling: Literal["mean", "cls", "native"] = "mean"

@@ -114,6 +114,8 @@ def drop_checkpoints(run_dir: Path) -> None:
     """Delete a finished run's checkpoints: several times the model's size, and no longer needed."""
     for folder in (run_dir / CHECKPOINTS).glob("checkpoint-*"):
         shutil.rmtree(folder, ignore_errors=True)
+    for path in (run_dir / CHECKPOINTS).glob("*.safetensors"):  # states of a teacher
+        path.unlink()
 
 
 def provenance(

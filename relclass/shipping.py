@@ -89,11 +89,7 @@ def build_default_model(
     averaged = _average(members, run_dirs)
     student = None
     if student_dir is not None:
-        student = _transformer(load_model(student_dir / MODEL), student_dir)
-        if student.network.exits:
-            from relclass.models.network import keep_until_exit
-
-            keep_until_exit(student.network)
+        student = _until_exit(_transformer(load_model(student_dir / MODEL), student_dir))
     dataset = load_dataset(config.data)
     tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -118,8 +114,35 @@ def build_default_model(
     return load_model(out_dir)
 
 
+def average_runs(run_dirs: Sequence[Path], out_dir: Path) -> Classifier:
+    """Write a model folder with the average of several runs' weights, early exits left out.
+
+    Its calibration and thresholds are the first run's. For a network to go on from or to imitate.
+
+    Parameters
+    ----------
+    run_dirs : finished runs, of different seeds or of which one went on from another.
+    out_dir : the folder to write; replaced if it is a model.
+
+    Raises
+    ------
+    ModelError
+        If a run is not a transformer's, or the runs cannot be averaged.
+    """
+    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
+    card = {"runs": [member.card for member in members]}
+    averaged = replace(members[0], scorer=_average(members, run_dirs), card=plain(card))
+    save_model(averaged, out_dir)
+    return load_model(out_dir)
+
+
 def prune_runs(
-    run_dirs: Sequence[Path], out_dir: Path, *, heads: Sequence[int], neurons: Sequence[int]
+    run_dirs: Sequence[Path],
+    out_dir: Path,
+    *,
+    heads: Sequence[int],
+    neurons: Sequence[int],
+    until_exit: bool = False,
 ) -> Classifier:
     """Write a model folder with a pruned network, to be trained on as another run's encoder.
 
@@ -128,6 +151,8 @@ def prune_runs(
     run_dirs : finished runs; the weights of several are averaged. The first one's config holds.
     out_dir : the folder to write; replaced if it is a model.
     heads, neurons : how many each layer keeps; see `prune_scorer`.
+    until_exit : take the layers before the first early exit alone, with the head there, as a
+        student ships; of a single run.
 
     Raises
     ------
@@ -140,12 +165,17 @@ def prune_runs(
 
     config = load_config(run_dirs[0] / CONFIG)
     members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
-    averaged = _average(members, run_dirs)
+    if until_exit:
+        if len(run_dirs) > 1:
+            raise ModelError(f"got {len(run_dirs)} runs to prune until an exit, expected one")
+        whole = _until_exit(_transformer(members[0], run_dirs[0]))
+    else:
+        whole = _average(members, run_dirs)
     dataset = load_dataset(config.data)
     texts = make_examples(dataset.part("train"), dataset.codebook, config).texts
     chosen = np.random.default_rng(config.seed).permutation(len(texts))[:N_PASSAGES]
     sample = [texts[place] for place in chosen]
-    pruned = prune_scorer(averaged, sample, heads=heads, neurons=neurons)
+    pruned = prune_scorer(whole, sample, heads=heads, neurons=neurons)
     card = {
         "config": resolved(config),
         "data": dict(dataset.checksum),
@@ -179,6 +209,16 @@ def _without_exits(scorer: TransformerScorer) -> TransformerScorer:
     from torch import nn
 
     scorer.network.exits, scorer.network.exit_heads = (), nn.ModuleList()
+    return replace(scorer, settings=scorer.settings.model_copy(update={"exits": ()}))
+
+
+def _until_exit(scorer: TransformerScorer) -> TransformerScorer:
+    """Keep the layers before the first early exit, where there is one."""
+    if not scorer.settings.exits:
+        return scorer
+    from relclass.models.network import keep_until_exit
+
+    keep_until_exit(scorer.network)
     return replace(scorer, settings=scorer.settings.model_copy(update={"exits": ()}))
 
 

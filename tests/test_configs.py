@@ -15,6 +15,8 @@ ARCHITECTURES = {
     "bundled": "bert",
     "runs/student/model": "bert",
     "runs/pruned-start": "bert",
+    "runs/pruned/model": "bert",
+    "runs/student-start": "bert",
     "runs/teacher/model": "bert",
     "HooshvareLab/bert-fa-zwnj-base": "bert",
     "CAMeL-Lab/bert-base-arabic-camelbert-msa": "bert",
@@ -45,6 +47,7 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
             "max_length": 24,
             "batch_size": 8,
             "keep_head": False,  # a tiny encoder has none
+            "imitate": None,
         }
         if config.model.exits:  # and two layers
             small |= {"exits": (1,)}

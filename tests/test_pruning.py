@@ -4,14 +4,14 @@ import logging
 import numpy as np
 import pytest
 import torch
-from test_shipping import corpus, runs  # noqa: F401
+from test_shipping import runs, student_run  # noqa: F401
 from test_transformer import CODEBOOK, LONG, TEXTS, make_scorer
 from tiny_encoders import SENTENCES, TOPICS
 from transformers import AutoModel
 
 from relclass.cli import main
 from relclass.config import TransformerSettings
-from relclass.errors import ConfigError
+from relclass.errors import ConfigError, ModelError
 from relclass.models.compaction import full_state, keep_heads, leave_out_zeros
 from relclass.models.export import ExportSettings, export_scorer
 from relclass.models.network import layers_of
@@ -20,6 +20,7 @@ from relclass.models.pretrained import build_network
 from relclass.models.pruning import choose_groups, prune_scorer
 from relclass.models.store import load_model
 from relclass.models.transformer import TransformerScorer
+from relclass.shipping import prune_runs
 
 SAMPLE = [f"{one} {other}" for one in SENTENCES for other in SENTENCES]
 
@@ -188,3 +189,11 @@ def test_the_command_writes_a_model_to_train_on(runs, tmp_path, capsys):  # noqa
         main(["prune", str(runs[0]), "--out", str(out), "--heads", "x", "--neurons", "8"])
     assert caught.value.code == 1
     assert "--heads: got 'x'" in capsys.readouterr().err
+
+
+def test_a_student_is_pruned_until_its_exit(student_run, runs, tmp_path):  # noqa: F811
+    pruned = prune_runs([student_run], tmp_path, heads=[1], neurons=[16], until_exit=True)
+    assert sizes(pruned.scorer) == [(1, 16)]
+    assert pruned.scorer.settings.exits == ()
+    with pytest.raises(ModelError, match="got 2 runs to prune until an exit"):
+        prune_runs([student_run, runs[0]], tmp_path, heads=[1], neurons=[16], until_exit=True)

@@ -10,6 +10,7 @@ from test_transformer import make_scorer
 from tiny_project import write_project
 from tokenizers import normalizers
 
+from relclass.cli import main
 from relclass.config import AS_READ, BaselineSettings, TrainConfig, TransformerSettings, load_config
 from relclass.dataset import load_dataset
 from relclass.errors import ModelError
@@ -101,6 +102,17 @@ def test_several_runs_are_averaged_by_weight(runs):
     assert not torch.equal(one["head.weight"], two["head.weight"])
     for name, values in mean.items():
         assert torch.allclose(values.float(), (one[name].float() + two[name].float()) / 2)
+
+
+def test_an_average_is_a_model_folder_of_its_own(runs, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        main(["average", *map(str, runs), "--out", str(tmp_path / "mean")])
+    assert caught.value.code == 0
+    given = load_model(tmp_path / "mean")
+    expected = average_scorers([load_model(run / "model").scorer for run in runs])
+    texts = ["گاز", "کامیون در مرز"]
+    np.testing.assert_allclose(given.scorer.score(texts), expected.score(texts), atol=1e-5)
+    assert len(given.card["runs"]) == 2
 
 
 def test_a_run_is_averaged_with_the_one_it_went_on_from_without_its_exits(runs, tmp_path):

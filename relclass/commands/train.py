@@ -1,4 +1,4 @@
-"""Commands that make models: train, prune, export, build-default."""
+"""Commands that make models: train, average, prune, export, build-default."""
 
 from __future__ import annotations
 
@@ -120,17 +120,36 @@ def build_default(
     print(f"model: {out}, {n_bytes / 1e6:.1f} MB")
 
 
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of fine-tuned transformers.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+) -> None:
+    """Average the weights of several runs, to train on from or to imitate."""
+    from relclass.shipping import average_runs
+
+    average_runs(runs, out)
+    print(f"model: {out}")
+
+
 def prune(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are averaged.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
     heads: Annotated[str, typer.Option(help="Heads each layer keeps: 6, or 6,6,5,…")],
     neurons: Annotated[str, typer.Option(help="Neurons each layer keeps: 768, or 768,640,…")],
+    until_exit: Annotated[
+        bool, typer.Option("--until-exit", help="Take the layers before the first early exit.")
+    ] = False,
 ) -> None:
     """Take heads and neurons out of a fine-tuned transformer; train the result on afterwards."""
     from relclass.shipping import prune_runs
 
-    counts = {"heads": _read_counts("heads", heads), "neurons": _read_counts("neurons", neurons)}
-    prune_runs(runs, out, **counts)
+    prune_runs(
+        runs,
+        out,
+        heads=_read_counts("heads", heads),
+        neurons=_read_counts("neurons", neurons),
+        until_exit=until_exit,
+    )
     print(f"model: {out}; train it on: model.encoder={out} model.keep_head=true")
 
 
@@ -150,4 +169,5 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(export)
     app.command()(build_default)
+    app.command()(average)
     app.command()(prune)

@@ -114,15 +114,17 @@ def export_scorer(
             raise ModelError("a student must read the same windows: model.max_length and prefix")
         small, _ = _quantised(trim_network(student, vocabulary), batches, trial)
         files |= {STUDENT: small, EMBEDDINGS: share_embeddings([model, small], embeddings)}
-        content["student_share"] = _n_layers(student) / _n_layers(scorer)
+        content["student_share"] = _n_weights(student) / _n_weights(scorer)
     for name, network in files.items():
         (out_dir / name).write_bytes(network.SerializeToString())
     (out_dir / TOKENIZER).write_text(vocabulary.tokenizer_json, encoding="utf-8")
     (out_dir / SETTINGS).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _n_layers(scorer: TransformerScorer) -> int:
-    return int(scorer.network.encoder.config.num_hidden_layers)
+def _n_weights(scorer: TransformerScorer) -> int:
+    """Count the weights of the layers, each of which is one product for each token."""
+    parameters = scorer.network.encoder.named_parameters()
+    return sum(p.numel() for name, p in parameters if p.ndim > 1 and "embedding" not in name)
 
 
 def _quantised(

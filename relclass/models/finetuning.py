@@ -17,6 +17,7 @@ from relclass.config import TransformerSettings
 from relclass.errors import ConfigError, MissingExtraError
 from relclass.examples import Examples
 from relclass.models.averaging import WeightAverage
+from relclass.models.imitation import Imitated, read_states
 from relclass.models.pretrained import build_network, merge_adapters, take_head
 from relclass.models.rounding import rounded_activations
 from relclass.models.topic_trainer import TopicTrainer
@@ -93,13 +94,18 @@ def _finetune(
     if settings.keep_head:
         take_head(network, settings, task.topics)
     scorer = TransformerScorer.wrap(network, tokenizer, settings)
+    train_dataset = _to_dataset(task.train, scorer)
+    imitated = None
+    if settings.imitate is not None:
+        train_dataset, imitated = _with_states(train_dataset, scorer, task, device)
     trainer = TopicTrainer(
         scorer=scorer,
         settings=settings,
         positive_weight=_positive_weight(task.train, settings),
+        imitated=imitated,
         model=network,
         args=_training_arguments(task, settings, device=device, options=options),
-        train_dataset=_to_dataset(task.train, scorer),
+        train_dataset=train_dataset,
         eval_dataset=_to_dataset(task.validation, scorer),
         compute_metrics=_macro_f1,
         callbacks=_callbacks(settings),
@@ -298,6 +304,26 @@ def _to_dataset(examples: Examples, scorer: TransformerScorer) -> Dataset:
             "weights": examples.weights.astype(np.float32).tolist(),
         }
     )
+
+
+def _with_states(
+    dataset: Dataset, scorer: TransformerScorer, task: FineTuning, device: str
+) -> tuple[Dataset, Imitated]:
+    """Give each passage the places of its windows' states, and let the teacher make these."""
+    settings = scorer.settings
+    windows = [window for passage in dataset["windows"] for window in passage]
+    ends = np.cumsum([len(passage) for passage in dataset["windows"]])
+    starts = [0, *ends[:-1].tolist()]
+    places = [list(range(start, int(end))) for start, end in zip(starts, ends, strict=True)]
+    imitated = read_states(
+        settings.imitate or "",
+        scorer,
+        windows,
+        work_dir=task.work_dir,
+        device=device,
+        is_bf16=choose_precision(settings.precision, device) == "bf16",
+    )
+    return dataset.add_column("places", places), imitated
 
 
 def _prior_logits(examples: Examples) -> Tensor:

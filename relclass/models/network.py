@@ -41,32 +41,43 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         )
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, with_exits: bool = False
-    ) -> Tensor:
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        with_exits: bool = False,
+        with_pooled: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, shape (batch, n_topics), float32.
 
         Parameters
         ----------
         with_exits : the logits of every head, the exits' first: (n_heads, batch, n_topics).
+        with_pooled : the pooled states that the last head reads too, (batch, hidden).
         """
-        if not self.exits and not self.halve_after:
+        if self.exits or self.halve_after:
+            pooled = self.read_layers(input_ids, attention_mask)
+        else:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-            logits = self.read(self.head, hidden.last_hidden_state, attention_mask)
-            return logits.unsqueeze(0) if with_exits else logits
-        logits = self.read_layers(input_ids, attention_mask)
-        return torch.stack(logits) if with_exits else logits[-1]
+            pooled = [self.pool(hidden.last_hidden_state, attention_mask)]
+        if with_exits:
+            heads = (*self.exit_heads, self.head)
+            read = (self.read(head, states) for head, states in zip(heads, pooled, strict=True))
+            logits = torch.stack(list(read))
+        else:
+            logits = self.read(self.head, pooled[-1])
+        return (logits, pooled[-1]) if with_pooled else logits
 
     def read_layers(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
         """Run the encoder layer by layer, halving the passages where that is due.
 
         Returns
         -------
-        The logits of every head, the exits' first.
+        The pooled states that every head reads, the exits' first; shape (batch, hidden).
         """
         from transformers.masking_utils import create_bidirectional_mask
 
         states = self.encoder.embeddings(input_ids=input_ids)
-        logits, seen = [], None
+        pooled, seen = [], None
         for n_read, layer in enumerate(self.encoder.encoder.layer, start=1):
             if seen is None:  # by all layers that read the same tokens
                 seen = create_bidirectional_mask(
@@ -74,25 +85,21 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
                 )
             states = layer(states, seen)
             if n_read in self.exits:
-                head = self.exit_heads[self.exits.index(n_read)]
-                logits.append(self.read(head, states, mask))
+                pooled.append(self.pool(states, mask))
             if n_read in self.halve_after:
                 states, mask = halve(states, mask)
                 seen = None
-        return [*logits, self.read(self.head, states, mask)]
+        return [*pooled, self.pool(states, mask)]
 
-    def read(self, head: nn.Module, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return a head's logits, shape (batch, n_topics), float32.
+    def pool(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Turn the tokens' states, shape (batch, seq_len, hidden), into one: (batch, hidden)."""
+        if self.pooling == "cls":
+            return states[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (batch, seq_len, 1)
+        return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
 
-        Parameters
-        ----------
-        states : shape (batch, seq_len, hidden).
-        """
-        if self.pooling == "mean":
-            mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (batch, seq_len, 1)
-            pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)  # (batch, hidden)
-        else:
-            pooled = states[:, 0]  # (batch, hidden)
+    def read(self, head: nn.Module, pooled: Tensor) -> Tensor:
+        """Return a head's logits, shape (batch, n_topics), float32."""
         pooled = self.dropout(pooled.to(head.weight.dtype))  # on a GPU a head may be bfloat16
         logits: Tensor = head(pooled).float()  # (batch, n_topics)
         return logits

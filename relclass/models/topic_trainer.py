@@ -10,6 +10,7 @@ import numpy as np
 
 from relclass.config import TransformerSettings
 from relclass.errors import ConfigError, MissingExtraError
+from relclass.models.imitation import Imitated
 from relclass.models.pretrained import parameter_groups
 from relclass.models.transformer import TransformerScorer
 from relclass.models.windows import pad
@@ -89,11 +90,13 @@ class TopicTrainer(Trainer):  # type: ignore[misc]
         scorer: TransformerScorer,
         settings: TransformerSettings,
         positive_weight: Tensor | None,
+        imitated: Imitated | None = None,
         **arguments: Any,
     ) -> None:
         self._scorer = scorer
         self._settings = settings
         self._positive_weight = positive_weight
+        self._imitated = imitated
         super().__init__(data_collator=self._collate, **arguments)
         self.model_accepts_loss_kwargs = False
 
@@ -101,7 +104,11 @@ class TopicTrainer(Trainer):  # type: ignore[misc]
         windows = [window for row in rows for window in row["windows"]]
         passage = [index for index, row in enumerate(rows) for _ in row["windows"]]
         input_ids, mask = pad(windows, pad_token_id=self._scorer.pad_token_id)
-        return {
+        states = {}
+        if self._imitated is not None and "places" in rows[0]:  # the validation passages have none
+            places = [place for row in rows for place in row["places"]]
+            states["states"] = self._imitated.select(places)
+        return states | {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(mask),
             "passage": torch.tensor(passage),
@@ -131,14 +138,21 @@ class TopicTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss of a batch, that of the exits' heads with it."""
+        """Return the loss of a batch, with that of the exits' heads and of imitation."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        of_heads = model(ids, mask, with_exits=model.training).float()
+        if "states" in inputs and self._imitated is not None:
+            of_heads, pooled = model(ids, mask, with_exits=model.training, with_pooled=True)
+            imitation_loss = self._imitated.loss(pooled, inputs["states"])
+        else:
+            of_heads, imitation_loss = model(ids, mask, with_exits=model.training), None
+        of_heads = of_heads.float()
         if not model.training:
             of_heads = of_heads.unsqueeze(0)
         *early, (loss, logits) = (self._loss(logits, model, inputs) for logits in of_heads)
         for exit_loss, _ in early:
             loss = loss + self._settings.exit_weight * exit_loss
+        if imitation_loss is not None:
+            loss = loss + self._settings.imitate_weight * imitation_loss
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
     def _loss(self, logits: Tensor, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
