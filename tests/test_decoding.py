@@ -105,13 +105,21 @@ def test_what_is_no_text_is_refused_by_name(data: bytes, reason: str) -> None:
         decode(data)
 
 
-@given(st.text(min_size=1))
+# without U+0000: "0" and a zero byte are the letter 0 in UTF-16 as well
+@given(st.text(st.characters(exclude_characters="\x00"), min_size=1))
 def test_any_text_survives_utf8(text: str) -> None:
     data = text.encode("utf-8", errors="ignore")
     try:
         assert decode(data).lstrip("\ufeff") == data.decode().lstrip("\ufeff")
     except DataError as error:
         assert "not text" in str(error)
+
+
+@pytest.mark.parametrize("place", range(0, 40, 7))
+def test_a_stray_zero_byte_does_not_make_a_text_utf16(place: int) -> None:
+    for text in ("وزیر نفت گفت خط لوله گاز آماده می‌شود.", "The pipeline will be ready next year."):
+        broken = text[:place] + "\x00" + text[place:]
+        assert decode(broken.encode()) == broken
 
 
 @given(st.binary(max_size=200))
