@@ -24,7 +24,7 @@ from relclass.examples import Examples, concatenate, make_examples
 from relclass.metrics import summarise
 from relclass.models.base import Classifier, Scorer
 from relclass.models.lexicon import LexiconScorer, load_lexicon
-from relclass.models.store import load_model, save_model
+from relclass.models.store import load_model, manifest_sha256, save_model
 from relclass.pseudo_labels import make_pseudo_examples, pseudo_checksums
 from relclass.records import LabelledPassage
 from relclass.run_folder import (
@@ -121,7 +121,10 @@ def _checksums(
 ) -> dict[str, str]:
     """Return the checksums of all that a run reads, so that it is not taken for another's."""
     found = dataset.checksum | pseudo_checksums(config)
-    if not isinstance(config.model, TransformerSettings) and config.model.lexicon is not None:
+    if isinstance(config.model, TransformerSettings):
+        if config.model.imitate is not None:
+            found["imitate"] = manifest_sha256(config.model.imitate)
+    elif config.model.lexicon is not None:
         lexicon = load_lexicon(config.model.lexicon).model_dump_json()
         found["lexicon"] = hashlib.sha256(lexicon.encode("utf-8")).hexdigest()
     if soft_targets:

@@ -12,7 +12,7 @@ from relclass.errors import ConfigError
 from relclass.examples import Examples
 from relclass.models.finetuning import FineTuning, _with_states, finetune
 from relclass.models.imitation import STATES_FILE, Imitated, read_states
-from relclass.models.store import load_model
+from relclass.models.store import load_model, manifest_sha256
 from relclass.training import train
 
 
@@ -127,6 +127,7 @@ def test_a_run_that_imitates_keeps_the_states_until_it_is_finished(teacher, runs
     classifier = train(config, tmp_path / "run", device="cpu")
     assert classifier.predict_proba(["گاز"]).shape == (1, 4)
     assert not list((tmp_path / "run").rglob(STATES_FILE))
+    assert manifest_sha256(teacher) in (tmp_path / "run" / "run.json").read_text()
 
 
 def test_the_scale_of_a_dimension_that_never_changes_is_not_zero():

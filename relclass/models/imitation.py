@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 STATES_FILE = "imitated.safetensors"
 _MAX_TOKENS = 4096  # of a batch
+_LOG_EVERY = 200  # batches
 _SMALLEST = 1e-4  # standard deviation of a dimension that says nothing
 
 
@@ -99,7 +100,7 @@ def read_states(
         logger.info("%s reads %d windows, whose states are to be met", teacher, len(windows))
         states = _pooled(theirs, windows, device=device, is_bf16=is_bf16)
         work_dir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # each of several processes its own
         save_file({"states": states}, partial, metadata={"key": key})
         os.replace(partial, path)
     scale = states.astype(np.float32).std(axis=0).clip(min=_SMALLEST)
@@ -139,8 +140,9 @@ def _pooled(
     network = teacher.network.to(device).eval()
     states = np.zeros((len(windows), network.encoder.config.hidden_size), dtype=np.float16)
     lengths = np.array([len(window) for window in windows])
+    n_read = 0
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_bf16):
-        for batch in token_batches(lengths, max_tokens=_MAX_TOKENS):
+        for number, batch in enumerate(token_batches(lengths, max_tokens=_MAX_TOKENS), start=1):
             ids = [windows[index] for index in batch]
             input_ids, mask = pad(ids, pad_token_id=teacher.pad_token_id)
             _, pooled = network(
@@ -149,4 +151,7 @@ def _pooled(
                 with_pooled=True,
             )
             states[batch] = pooled.float().cpu().numpy()
+            n_read += len(batch)
+            if number % _LOG_EVERY == 0:
+                logger.info("read %d of %d windows", n_read, len(windows))
     return states
