@@ -89,7 +89,8 @@ def build_default_model(
     averaged = _average(members, run_dirs)
     student = None
     if student_dir is not None:
-        student = _until_exit(_transformer(load_model(student_dir / MODEL), student_dir))
+        student = _transformer(load_model(student_dir / MODEL), student_dir)
+        student = _without_exits(student, is_student=True)
     dataset = load_dataset(config.data)
     tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +169,7 @@ def prune_runs(
     if until_exit:
         if len(run_dirs) > 1:
             raise ModelError(f"got {len(run_dirs)} runs to prune until an exit, expected one")
-        whole = _until_exit(_transformer(members[0], run_dirs[0]))
+        whole = _without_exits(_transformer(members[0], run_dirs[0]), is_student=True)
     else:
         whole = _average(members, run_dirs)
     dataset = load_dataset(config.data)
@@ -202,23 +203,17 @@ def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> Transfo
     return average_scorers([_of_origin(scorer, scorers) for scorer in scorers.values()])
 
 
-def _without_exits(scorer: TransformerScorer) -> TransformerScorer:
-    """Drop the heads of early exits: only a student's ship."""
+def _without_exits(scorer: TransformerScorer, *, is_student: bool = False) -> TransformerScorer:
+    """Drop the heads of early exits; of a student the layers after the first exit instead."""
     if not scorer.settings.exits:
         return scorer
     from torch import nn
 
-    scorer.network.exits, scorer.network.exit_heads = (), nn.ModuleList()
-    return replace(scorer, settings=scorer.settings.model_copy(update={"exits": ()}))
-
-
-def _until_exit(scorer: TransformerScorer) -> TransformerScorer:
-    """Keep the layers before the first early exit, where there is one."""
-    if not scorer.settings.exits:
-        return scorer
     from relclass.models.network import keep_until_exit
 
-    keep_until_exit(scorer.network)
+    if is_student:
+        keep_until_exit(scorer.network)
+    scorer.network.exits, scorer.network.exit_heads = (), nn.ModuleList()
     return replace(scorer, settings=scorer.settings.model_copy(update={"exits": ()}))
 
 

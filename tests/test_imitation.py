@@ -79,11 +79,11 @@ def test_each_window_of_a_long_passage_has_its_state(teacher, tmp_path):
     from relclass.models.finetuning import _to_dataset
 
     scorer = load_model(teacher).scorer
-    scorer = replace(scorer, settings=scorer.settings.model_copy(update={"imitate": str(teacher)}))
     texts = [SHORT[0], " ".join(SENTENCES), SHORT[1]]
     examples = Examples(texts, np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32))
-    task = FineTuning(examples, examples, TOPICS, tmp_path)
-    dataset, imitated = _with_states(_to_dataset(examples, scorer), scorer, task, "cpu")
+    dataset, imitated = _with_states(
+        _to_dataset(examples, scorer), scorer, str(teacher), work_dir=tmp_path, device="cpu"
+    )
     counts = [len(windows) for windows in dataset["windows"]]
     assert counts[1] > 1 and list(dataset["places"]) == [
         [0],

@@ -97,7 +97,9 @@ def _finetune(
     train_dataset = _to_dataset(task.train, scorer)
     imitated = None
     if settings.imitate is not None:
-        train_dataset, imitated = _with_states(train_dataset, scorer, task, device)
+        train_dataset, imitated = _with_states(
+            train_dataset, scorer, settings.imitate, work_dir=task.work_dir, device=device
+        )
     trainer = TopicTrainer(
         scorer=scorer,
         settings=settings,
@@ -307,21 +309,21 @@ def _to_dataset(examples: Examples, scorer: TransformerScorer) -> Dataset:
 
 
 def _with_states(
-    dataset: Dataset, scorer: TransformerScorer, task: FineTuning, device: str
+    dataset: Dataset, scorer: TransformerScorer, teacher: str, *, work_dir: Path, device: str
 ) -> tuple[Dataset, Imitated]:
     """Give each passage the places of its windows' states, and let the teacher make these."""
-    settings = scorer.settings
-    windows = [window for passage in dataset["windows"] for window in passage]
-    ends = np.cumsum([len(passage) for passage in dataset["windows"]])
-    starts = [0, *ends[:-1].tolist()]
-    places = [list(range(start, int(end))) for start, end in zip(starts, ends, strict=True)]
+    windows: list[list[int]] = []
+    places = []
+    for passage in dataset["windows"]:
+        places.append(list(range(len(windows), len(windows) + len(passage))))
+        windows.extend(passage)
     imitated = read_states(
-        settings.imitate or "",
+        teacher,
         scorer,
         windows,
-        work_dir=task.work_dir,
+        work_dir=work_dir,
         device=device,
-        is_bf16=choose_precision(settings.precision, device) == "bf16",
+        is_bf16=choose_precision(scorer.settings.precision, device) == "bf16",
     )
     return dataset.add_column("places", places), imitated
 
