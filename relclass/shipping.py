@@ -85,12 +85,11 @@ def build_default_model(
         If a run is not a transformer's, or the runs cannot be averaged.
     """
     config = load_config(run_dirs[0] / CONFIG)
-    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
-    averaged = _average(members, run_dirs)
+    members, averaged = _load_averaged(run_dirs)
+    small: list[Classifier] = []
     student = None
     if student_dir is not None:
-        student = _transformer(load_model(student_dir / MODEL), student_dir)
-        student = _without_exits(student, is_student=True)
+        small, student = _load_averaged([student_dir], until_exit=True)
     dataset = load_dataset(config.data)
     tuning = make_examples(tuning_part(dataset, config.thresholds), dataset.codebook, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -107,8 +106,9 @@ def build_default_model(
         classifier = replace(classifier, name=name or config.name)
         card = _card(classifier, averaged, dataset, config)
         card["runs"] = [member.card for member in members]
-        if student is not None and student_dir is not None:
-            card["student"] = _student_card(student, classifier, dataset, student_dir)
+        if student is not None:
+            parity = _student_parity(student, classifier, dataset)
+            card["student"] = {"run": small[0].card, "parity": parity}
         card["vocabulary"] = {"n_pieces": scorer.tokenizer.get_vocab_size()}
         classifier = replace(classifier, card=plain(card))
         save_model(classifier, out_dir)
@@ -130,10 +130,9 @@ def average_runs(run_dirs: Sequence[Path], out_dir: Path) -> Classifier:
     ModelError
         If a run is not a transformer's, or the runs cannot be averaged.
     """
-    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
+    members, averaged = _load_averaged(run_dirs)
     card = {"runs": [member.card for member in members]}
-    averaged = replace(members[0], scorer=_average(members, run_dirs), card=plain(card))
-    save_model(averaged, out_dir)
+    save_model(replace(members[0], scorer=averaged, card=plain(card)), out_dir)
     return load_model(out_dir)
 
 
@@ -153,7 +152,7 @@ def prune_runs(
     out_dir : the folder to write; replaced if it is a model.
     heads, neurons : how many each layer keeps; see `prune_scorer`.
     until_exit : take the layers before the first early exit alone, with the head there, as a
-        student ships; of a single run.
+        student ships.
 
     Raises
     ------
@@ -165,13 +164,7 @@ def prune_runs(
     from relclass.models.pruning import N_PASSAGES, prune_scorer
 
     config = load_config(run_dirs[0] / CONFIG)
-    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
-    if until_exit:
-        if len(run_dirs) > 1:
-            raise ModelError(f"got {len(run_dirs)} runs to prune until an exit, expected one")
-        whole = _without_exits(_transformer(members[0], run_dirs[0]), is_student=True)
-    else:
-        whole = _average(members, run_dirs)
+    members, whole = _load_averaged(run_dirs, until_exit=until_exit)
     dataset = load_dataset(config.data)
     texts = make_examples(dataset.part("train"), dataset.codebook, config).texts
     chosen = np.random.default_rng(config.seed).permutation(len(texts))[:N_PASSAGES]
@@ -187,7 +180,11 @@ def prune_runs(
     return load_model(out_dir)
 
 
-def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> TransformerScorer:
+def _load_averaged(
+    run_dirs: Sequence[Path], *, until_exit: bool = False
+) -> tuple[list[Classifier], TransformerScorer]:
+    """Load runs' models, and average their networks: whole ones, or cut at the first exit."""
+    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
     for member, run_dir in zip(members, run_dirs, strict=True):
         for what in ("topics", "normalize"):
             theirs, first = getattr(member, what), getattr(members[0], what)
@@ -197,10 +194,13 @@ def _average(members: Sequence[Classifier], run_dirs: Sequence[Path]) -> Transfo
                     "average runs of one config with different seeds"
                 )
     scorers = {
-        (run_dir / MODEL).resolve(): _without_exits(_transformer(member, run_dir))
+        (run_dir / MODEL).resolve(): _without_exits(
+            _transformer(member, run_dir), is_student=until_exit
+        )
         for member, run_dir in zip(members, run_dirs, strict=True)
     }
-    return average_scorers([_of_origin(scorer, scorers) for scorer in scorers.values()])
+    named = [_of_origin(scorer, scorers) for scorer in scorers.values()]
+    return members, average_scorers(named)
 
 
 def _without_exits(scorer: TransformerScorer, *, is_student: bool = False) -> TransformerScorer:
@@ -246,21 +246,17 @@ def _card(
     classifier: Classifier, averaged: TransformerScorer, dataset: Dataset, config: TrainConfig
 ) -> dict[str, Any]:
     whole = replace(classifier, scorer=averaged)
-    parity = {
-        split: asdict(compare(whole, classifier, dataset, split))
-        for split in ("validation", "test")
-    }
     metrics = {split: measure(classifier, dataset.part(split)) for split in ("validation", "test")}
     return {
         "config": resolved(config),
         "data": dict(dataset.checksum),
         "metrics": metrics,
-        "parity": parity,
+        "parity": _parity(whole, classifier, dataset),
     }
 
 
-def _student_card(
-    student: TransformerScorer, classifier: Classifier, dataset: Dataset, run_dir: Path
+def _student_parity(
+    student: TransformerScorer, classifier: Classifier, dataset: Dataset
 ) -> dict[str, Any]:
     scorer = cast(OnnxScorer, classifier.scorer)
     small = replace(
@@ -268,11 +264,13 @@ def _student_card(
         scorer=replace(scorer, session=scorer.student, student=None),
         calibration=Calibration("none"),
     )
-    whole = replace(small, scorer=student)
-    parity = {
+    return _parity(replace(small, scorer=student), small, dataset)
+
+
+def _parity(whole: Classifier, small: Classifier, dataset: Dataset) -> dict[str, Any]:
+    return {
         split: asdict(compare(whole, small, dataset, split)) for split in ("validation", "test")
     }
-    return {"run": load_model(run_dir / MODEL).card, "parity": parity}
 
 
 def compare(whole: Classifier, small: Classifier, dataset: Dataset, split: str) -> Parity:

@@ -14,6 +14,7 @@ from relclass.calibration import (
     check_known,
     fit_calibration,
 )
+from relclass.metrics import macro_f1
 
 __all__ = [
     "Calibration",
@@ -224,7 +225,7 @@ def _score_tunings(
             for tuning in TUNINGS:
                 y_pred[tuning][held_out] = marked[tuning]
         for tuning in TUNINGS:
-            f1[tuning].append(_macro_f1(y_true, y_pred[tuning]))
+            f1[tuning].append(macro_f1(y_true, y_pred[tuning]) or 0.0)
         losses.append(_log_loss(y_true, y_prob))
     seen = _calibrate_and_tune(y_true, logits, logits, calibration)[1]
     return [
@@ -233,7 +234,7 @@ def _score_tunings(
             tuning=tuning,
             macro_f1=float(np.mean(f1[tuning])),
             macro_f1_std=float(np.std(f1[tuning])),
-            seen_macro_f1=_macro_f1(y_true, seen[tuning]),
+            seen_macro_f1=macro_f1(y_true, seen[tuning]) or 0.0,
             log_loss=float(np.mean(losses)),
         )
         for tuning in TUNINGS
@@ -251,14 +252,6 @@ def _calibrate_and_tune(
         for tuning in TUNINGS
     }
     return y_prob_unseen, y_pred
-
-
-def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Average F1 over the topics that have a positive passage; 0 if none has."""
-    has_positive = y_true.any(axis=0)
-    hits, total = (y_true * y_pred).sum(axis=0), y_true.sum(axis=0) + y_pred.sum(axis=0)
-    f1 = 2 * hits[has_positive] / total[has_positive]
-    return float(f1.mean()) if f1.size else 0.0
 
 
 def _log_loss(y_true: np.ndarray, y_prob: np.ndarray) -> float:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from relclass.models.export import ExportSettings, export_classifier
 from relclass.models.network import keep_until_exit
 from relclass.models.soup import average_scorers
 from relclass.models.store import load_model, save_model
-from relclass.shipping import _average, build_default_model, compare
+from relclass.shipping import average_runs, build_default_model, compare
 from relclass.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -120,15 +121,16 @@ def test_a_run_is_averaged_with_the_one_it_went_on_from_without_its_exits(runs, 
     changes = {"encoder": str(runs[0] / "model"), "keep_head": True, "exits": (1,)}
     went_on = config.model_copy(update={"model": config.model.model_copy(update=changes)})
     train(went_on, tmp_path / "went_on", device="cpu")
-    members = [load_model(folder / "model") for folder in (tmp_path / "went_on", runs[0])]
-    mean = _average(members, [tmp_path / "went_on", runs[0]])
+    both = [tmp_path / "went_on", runs[0]]
+    members = [load_model(folder / "model") for folder in both]
+    mean = average_runs(both, tmp_path / "mean").scorer
     assert (mean.settings.encoder, mean.settings.exits) == (config.model.encoder, ())
     states = [member.scorer.network.state_dict() for member in members]
     weight = mean.network.state_dict()["head.weight"]
     assert torch.allclose(weight, (states[0]["head.weight"] + states[1]["head.weight"]) / 2)
     assert not torch.equal(states[0]["head.weight"], states[1]["head.weight"])
     with pytest.raises(ModelError, match=r"differ in model\.encoder"):
-        _average(members, [tmp_path / "went_on", tmp_path / "elsewhere"])
+        average_runs([both[0], shutil.copytree(runs[0], tmp_path / "elsewhere")], tmp_path / "mean")
 
 
 def test_one_run_is_its_own_average(runs):

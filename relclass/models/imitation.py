@@ -20,7 +20,7 @@ import numpy as np
 from relclass.errors import ConfigError, MissingExtraError, ModelError
 from relclass.models.store import load_model, manifest_sha256
 from relclass.models.transformer import TransformerScorer
-from relclass.models.windows import pad, token_batches
+from relclass.models.windows import padded_batches
 
 try:
     import torch
@@ -139,12 +139,10 @@ def _pooled(
 ) -> np.ndarray:
     network = teacher.network.to(device).eval()
     states = np.zeros((len(windows), network.encoder.config.hidden_size), dtype=np.float16)
-    lengths = np.array([len(window) for window in windows])
+    batches = padded_batches(windows, pad_token_id=teacher.pad_token_id, max_tokens=_MAX_TOKENS)
     n_read = 0
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_bf16):
-        for number, batch in enumerate(token_batches(lengths, max_tokens=_MAX_TOKENS), start=1):
-            ids = [windows[index] for index in batch]
-            input_ids, mask = pad(ids, pad_token_id=teacher.pad_token_id)
+        for number, (batch, input_ids, mask) in enumerate(batches, start=1):
             _, pooled = network(
                 torch.from_numpy(input_ids).to(device),
                 torch.from_numpy(mask).to(device),

@@ -17,7 +17,7 @@ from typing import Any
 from relclass.errors import ConfigError, MissingExtraError
 from relclass.models.compaction import bert_layers, keep_heads, keep_neurons
 from relclass.models.transformer import TransformerScorer
-from relclass.models.windows import pad, token_batches
+from relclass.models.windows import padded_batches
 
 try:
     import torch
@@ -110,12 +110,14 @@ class _Streams:
     """The passages' hidden states in the whole network and in the pruned one, batch by batch."""
 
     def __init__(self, scorer: TransformerScorer, texts: Sequence[str]) -> None:
-        windows = scorer.tokenize(texts)
+        batches = padded_batches(
+            scorer.tokenize(texts).input_ids,
+            pad_token_id=scorer.pad_token_id,
+            max_tokens=_MAX_TOKENS,
+        )
         self.masks: list[Tensor] = []  # (batch, seq_len), bool
         self.whole: list[Tensor] = []  # (batch, seq_len, hidden)
-        for batch in token_batches(windows.lengths, max_tokens=_MAX_TOKENS):
-            ids = [windows.input_ids[index] for index in batch]
-            input_ids, mask = pad(ids, pad_token_id=scorer.pad_token_id)
+        for _, input_ids, mask in batches:
             states = scorer.network.encoder.embeddings(input_ids=torch.from_numpy(input_ids))
             self.masks.append(torch.from_numpy(mask).bool())
             self.whole.append(states)

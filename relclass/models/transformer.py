@@ -17,9 +17,8 @@ from relclass.models.windows import (
     WindowRule,
     Windows,
     make_windows,
-    pad,
+    padded_batches,
     pool_windows,
-    token_batches,
 )
 
 _SETTINGS = "transformer.json"
@@ -76,9 +75,9 @@ class TransformerScorer:
         parameter = next(self.network.parameters())
         self.network.eval()
         with torch.inference_mode():
-            for batch in token_batches(windows.lengths, max_tokens=_MAX_TOKENS):
-                ids = [windows.input_ids[index] for index in batch]
-                input_ids, mask = pad(ids, pad_token_id=self.pad_token_id)
+            for batch, input_ids, mask in padded_batches(
+                windows.input_ids, pad_token_id=self.pad_token_id, max_tokens=_MAX_TOKENS
+            ):
                 output = self.network(
                     torch.from_numpy(input_ids).to(parameter.device),
                     torch.from_numpy(mask).to(parameter.device),

@@ -144,6 +144,20 @@ def token_batches(lengths: np.ndarray, *, max_tokens: int) -> Iterator[np.ndarra
             start = stop
 
 
+def padded_batches(
+    input_ids: Sequence[list[int]], *, pad_token_id: int, max_tokens: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pad windows batch by batch; see `token_batches` and `pad`.
+
+    Yields
+    ------
+    The indices of a batch's windows, shape (batch,); their input_ids and attention_mask.
+    """
+    lengths = np.array([len(ids) for ids in input_ids], dtype=np.int64)
+    for batch in token_batches(lengths, max_tokens=max_tokens):
+        yield batch, *pad([input_ids[index] for index in batch], pad_token_id=pad_token_id)
+
+
 def pad(input_ids: Sequence[list[int]], *, pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Pad on the right to the longest.
 
