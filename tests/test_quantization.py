@@ -2,16 +2,19 @@ import numpy as np
 import pytest
 
 from relclass.errors import ModelError
+from relclass.models.onnx import open_session
 from relclass.models.quantization import (
     Activation,
     make_grid,
     measure_activations,
+    needs_exact_products,
     overflow_probe,
     pack_embeddings,
     quantize_columns,
     quantize_products,
     reading_order,
     round_weights,
+    run_graph,
     share_embeddings,
     slice_grid,
 )
@@ -130,12 +133,7 @@ def build_model(embeddings: np.ndarray, weights: np.ndarray):
 
 
 def run(model, ids):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+    return run_graph(model, [{"input_ids": ids, "attention_mask": np.ones_like(ids)}])
 
 
 @pytest.fixture
@@ -315,3 +313,26 @@ def test_embeddings_that_differ_are_not_shared(matrices):
     ]
     with pytest.raises(ModelError, match="different word embeddings"):
         share_embeddings(models, "embeddings")
+
+
+def test_a_graph_is_tried_with_exact_products_where_the_fast_ones_overflow(matrices, monkeypatch):
+    embeddings, weights = matrices
+    model = build_model(embeddings, weights)
+    small = quantize_products(model, measure_activations(model, [BATCH]))
+    asked = []
+
+    def note(source, **options):
+        asked.append(options["is_exact"])
+        return open_session(source, **options)
+
+    monkeypatch.setattr("relclass.models.quantization.open_session", note)
+    monkeypatch.setattr("relclass.models.quantization.needs_exact_products", lambda: True)
+    exact = run(model, IDS)
+    assert np.abs(run(small, IDS) - exact).max() < 0.02 * np.abs(exact).max()
+    assert asked == [True, True]
+
+
+def test_this_processor_needs_exact_products_if_its_fast_ones_are_wrong():
+    session = open_session(overflow_probe().SerializeToString())
+    (product,) = session.run(None, {"values": np.full((8, 64), 255, dtype=np.float32)})
+    assert needs_exact_products() == bool((product != 64 * 255 * 127).any())

@@ -125,8 +125,10 @@ def _measure_at(n_tokens: int, sizes: Sequence[tuple[int, int]], n_threads: int)
 
 
 def _open_product(inputs: int, outputs: int, n_threads: int) -> Any:
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
+    from relclass.models.onnx import open_session
+    from relclass.models.quantization import needs_exact_products
 
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 127, (inputs, outputs), dtype=np.int8)
@@ -139,8 +141,6 @@ def _open_product(inputs: int, outputs: int, n_threads: int) -> Any:
     )
     opsets = [helper.make_opsetid("", 17)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    # as the network's own: fast products that are wrong are no limit to go by
+    is_exact = needs_exact_products()
+    return open_session(model.SerializeToString(), is_exact=is_exact, n_threads=n_threads)

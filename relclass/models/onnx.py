@@ -212,7 +212,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def overflows(probe: Path) -> bool:
+def overflows(probe: Path | bytes) -> bool:
     """Say whether this processor's fastest int8 products can be wrong.
 
     Processors with AVX2 or AVX-512 but without VNNI add pairs of products in 16 bits, which is too
@@ -220,7 +220,8 @@ def overflows(probe: Path) -> bool:
 
     Parameters
     ----------
-    probe : a graph that multiplies the widest values, as `relclass.models.export` writes it.
+    probe : a graph that multiplies the widest values, as `relclass.models.export` writes it; its
+        file, or itself.
     """
     session = open_session(probe)
     (values,) = session.get_inputs()
@@ -229,22 +230,29 @@ def overflows(probe: Path) -> bool:
     return bool((product != values.shape[1] * 255 * 127).any())
 
 
-def open_session(model_path: Path, rest: bytes = b"", *, is_exact: bool = False) -> Any:
-    """Open a network for prediction on the CPU, one core a call.
+def open_session(
+    model: Path | bytes, rest: bytes = b"", *, is_exact: bool = False, n_threads: int = 1
+) -> Any:
+    """Open a network for prediction on the CPU.
 
     Parameters
     ----------
-    is_exact : take slower products that are exact on every processor.
+    model : its file, or itself, serialised.
     rest : of the network, serialised. Protocol buffers put end to end are read as one message,
         their parts merged (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    is_exact : take slower products that are exact on every processor; see `overflows`.
+    n_threads : cores that share a call; 0 takes all.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     if is_exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    source = model_path.read_bytes() + rest if rest else str(model_path)
+    if isinstance(model, Path):
+        source = model.read_bytes() + rest if rest else str(model)
+    else:
+        source = model + rest
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from relclass.errors import MissingExtraError, ModelError
 from relclass.models.blocks import BLOCK_SIZE, to_blocks
+from relclass.models.onnx import open_session, overflows
 
 try:
     import onnx
@@ -436,11 +438,7 @@ def quantize_products(
 
 def run_graph(model: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """Return a graph's logits of some batches, shape (n_windows, n_topics)."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model.SerializeToString(), is_exact=needs_exact_products(), n_threads=0)
     return np.concatenate([session.run(["logits"], dict(batch))[0] for batch in batches])
 
 
@@ -530,6 +528,12 @@ def overflow_probe() -> Any:
     tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "overflow", [values], [product], tensors)
     return helper.make_model(graph, opset_imports=_opsets(), ir_version=_IR_VERSION)
+
+
+@cache
+def needs_exact_products() -> bool:
+    """Say whether this processor's fastest int8 products are wrong; see `overflows`."""
+    return overflows(overflow_probe().SerializeToString())
 
 
 def pack_embeddings(model: Any, name: str) -> Any:
