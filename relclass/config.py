@@ -147,7 +147,8 @@ class TransformerSettings(Settings):
     prefix: str = ""
     """Put before every passage; e5 was trained with "query: "."""
     max_length: int = Field(default=192, ge=8)
-    freeze: Literal["none", "embeddings", "encoder"] = "embeddings"
+    freeze: Literal["none", "embeddings", "encoder"] | _Count = "embeddings"
+    """Weights that are not trained; a number: the embeddings and so many of the first layers."""
     lora: LoraSettings | None = None
     epochs: float = Field(default=4, gt=0)
     batch_size: int = Field(default=32, ge=1)

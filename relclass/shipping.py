@@ -184,7 +184,7 @@ def _load_averaged(
     run_dirs: Sequence[Path], *, until_exit: bool = False
 ) -> tuple[list[Classifier], TransformerScorer]:
     """Load runs' models, and average their networks: whole ones, or cut at the first exit."""
-    members = [load_model(run_dir / MODEL) for run_dir in run_dirs]
+    members = [load_model(_model_dir(run_dir)) for run_dir in run_dirs]
     for member, run_dir in zip(members, run_dirs, strict=True):
         for what in ("topics", "normalize"):
             theirs, first = getattr(member, what), getattr(members[0], what)
@@ -194,13 +194,18 @@ def _load_averaged(
                     "average runs of one config with different seeds"
                 )
     scorers = {
-        (run_dir / MODEL).resolve(): _without_exits(
+        _model_dir(run_dir).resolve(): _without_exits(
             _transformer(member, run_dir), is_student=until_exit
         )
         for member, run_dir in zip(members, run_dirs, strict=True)
     }
     named = [_of_origin(scorer, scorers) for scorer in scorers.values()]
     return members, average_scorers(named)
+
+
+def _model_dir(run_dir: Path) -> Path:
+    """Return a run's model folder; a model folder is its own."""
+    return run_dir / MODEL if (run_dir / MODEL).is_dir() else run_dir
 
 
 def _without_exits(scorer: TransformerScorer, *, is_student: bool = False) -> TransformerScorer:

@@ -119,13 +119,21 @@ def test_mean_pooling_leaves_padding_out(tiny_encoder):
 def test_frozen_parts_have_no_gradient(tiny_encoder):
     folder = str(tiny_encoder("bert"))
     by_freeze = {}
-    for freeze in ("none", "embeddings", "encoder"):
+    for freeze in ("none", "embeddings", 1, "encoder"):
         settings = TransformerSettings(encoder=folder, freeze=freeze, max_length=32)
         network, _ = build_network(settings, TOPICS)
         by_freeze[freeze] = {n for n, p in network.named_parameters() if p.requires_grad}
     frozen = by_freeze["none"] - by_freeze["embeddings"]
     assert frozen == {"encoder.embeddings.word_embeddings.weight"}
     assert by_freeze["encoder"] == {"head.weight", "head.bias"}
+    trained = {".".join(name.split(".")[:4]) for name in by_freeze[1]}
+    assert trained == {"encoder.encoder.layer.1", "head.weight", "head.bias"}
+
+
+def test_freezing_every_layer_is_refused(tiny_encoder):
+    settings = TransformerSettings(encoder=str(tiny_encoder("bert")), freeze=2, max_length=32)
+    with pytest.raises(ConfigError, match=r"model\.freeze is 2 but the encoder has 2 layers"):
+        build_network(settings, TOPICS)
 
 
 def test_each_layer_has_its_learning_rate(tiny_encoder):

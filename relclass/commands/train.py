@@ -89,6 +89,23 @@ def export(
         print(f"{name}: {n_bytes / 1e6:.1f} MB")
 
 
+def restore(
+    model: Annotated[str, typer.Argument(help="A shipped model, or a model folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    student: Annotated[
+        bool, typer.Option("--student", help="The small network that reads first instead.")
+    ] = False,
+) -> None:
+    """Turn an int8 ONNX model back into a transformer, to train it on; needs torch."""
+    from relclass.loading import load_classifier
+    from relclass.models.restore import restore_classifier
+    from relclass.models.store import save_model
+
+    restored = restore_classifier(load_classifier(model, device="cpu"), student=student)
+    save_model(restored, out)
+    print(f"model: {out}; train it on: model.encoder={out} model.keep_head=true")
+
+
 def build_default(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are averaged.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
@@ -168,6 +185,7 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands to the command line."""
     app.command()(train)
     app.command()(export)
+    app.command()(restore)
     app.command()(build_default)
     app.command()(average)
     app.command()(prune)

@@ -294,8 +294,18 @@ def merge_adapters(network: Network) -> None:
         network.replace_encoder(network.encoder.merge_and_unload())
 
 
-def _freeze(network: Network, freeze: str) -> None:
-    if freeze == "embeddings":
+def _freeze(network: Network, freeze: str | int) -> None:
+    if isinstance(freeze, int):
+        layers = layers_of(network, "freeze")
+        if freeze >= len(layers):
+            raise ConfigError(
+                f"model.freeze is {freeze} but the encoder has {len(layers)} layers: freeze fewer, "
+                "or write encoder to train the head alone"
+            )
+        network.encoder.embeddings.requires_grad_(False)
+        for layer in layers[:freeze]:
+            layer.requires_grad_(False)
+    elif freeze == "embeddings":
         network.encoder.get_input_embeddings().weight.requires_grad_(False)
     elif freeze == "encoder":
         network.encoder.requires_grad_(False)

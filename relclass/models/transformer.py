@@ -21,8 +21,8 @@ from relclass.models.windows import (
     pool_windows,
 )
 
-_SETTINGS = "transformer.json"
-_HEAD = "head.safetensors"
+SETTINGS = "transformer.json"
+HEAD = "head.safetensors"
 _MAX_TOKENS = 8192  # of a batch: fits beside a base-size encoder in 4 GB
 
 
@@ -105,9 +105,9 @@ class TransformerScorer:
         model.save_pretrained(model_dir, state_dict=state, max_shard_size="50GB")
         self.tokenizer.save_pretrained(model_dir)
         if not is_native:
-            save_file(self.network.heads_state(), model_dir / _HEAD)
+            save_file(self.network.heads_state(), model_dir / HEAD)
         content = self.settings.model_dump_json(indent=1)
-        (model_dir / _SETTINGS).write_text(content, encoding="utf-8")
+        (model_dir / SETTINGS).write_text(content, encoding="utf-8")
 
     @classmethod
     def load(cls, model_dir: Path, codebook: Codebook) -> TransformerScorer:
@@ -123,7 +123,7 @@ class TransformerScorer:
         from relclass.models.pretrained import choose_attention, load_network, load_tokenizer
 
         try:
-            content = json.loads((model_dir / _SETTINGS).read_text(encoding="utf-8"))
+            content = json.loads((model_dir / SETTINGS).read_text(encoding="utf-8"))
             settings = TransformerSettings.model_validate(content)
             network = load_network(
                 str(model_dir),
@@ -134,7 +134,7 @@ class TransformerScorer:
             )
             tokenizer = load_tokenizer(str(model_dir))
             if settings.pooling != "native":
-                network.load_heads(load_file(model_dir / _HEAD))
+                network.load_heads(load_file(model_dir / HEAD))
         except (OSError, ValueError, RuntimeError, ConfigError) as error:
             raise ModelError(f"{model_dir}: cannot load the transformer: {error}") from error
         network.eval()
