@@ -16,6 +16,7 @@ ARCHITECTURES = {
     "runs/student/model": "bert",
     "runs/pruned-start": "bert",
     "runs/pruned/model": "bert",
+    "runs/shipped": "bert",
     "runs/student-start": "bert",
     "runs/teacher/model": "bert",
     "HooshvareLab/bert-fa-zwnj-base": "bert",
@@ -53,6 +54,8 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
             small |= {"exits": (1,)}
         if config.model.layers is not None:
             small |= {"layers": 2}
+        if isinstance(config.model.freeze, int):
+            small |= {"freeze": 1}
         if config.model.halve_after:
             small |= {"halve_after": (1,)}
         changes["model"] = config.model.model_copy(update=small)
