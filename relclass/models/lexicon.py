@@ -202,7 +202,7 @@ def compile_keywords(keywords: Mapping[str, Iterable[str]]) -> re.Pattern[str]:
         for word in words:
             _add(tries.setdefault(affixes, {}), lower(word.strip()))
     branches = [
-        prefix + _to_pattern(trie, suffix + "(?![\\w\u200c])")
+        f"{prefix}{_to_pattern(trie)}{suffix}(?![\\w\u200c])"
         for (prefix, suffix), trie in tries.items()
     ]
     return re.compile(rf"(?<!\w)(?:{'|'.join(branches)})" if branches else r"(?!)")
@@ -215,10 +215,8 @@ def _add(trie: dict[str, Any], word: str) -> None:
     trie[_END] = {}
 
 
-def _to_pattern(trie: dict[str, Any], suffix: str) -> str:
-    options = [
-        piece + _to_pattern(rest, suffix) for piece, rest in sorted(trie.items()) if piece != _END
-    ]
+def _to_pattern(trie: dict[str, Any]) -> str:
+    options = [piece + _to_pattern(rest) for piece, rest in sorted(trie.items()) if piece != _END]
     if _END in trie:
-        options.append(suffix)
+        options.append("")
     return options[0] if len(options) == 1 else f"(?:{'|'.join(options)})"
