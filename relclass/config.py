@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from relclass.errors import ConfigError, did_you_mean
 
@@ -112,8 +112,8 @@ class TransformerSettings(Settings):
     """A pretrained encoder with a multi-label head, and how it is fine-tuned.
 
     A student for distillation is a fine-tuned checkpoint with fewer `layers` (Sanh et al. 2019,
-    https://arxiv.org/abs/1910.01108) or fewer tokens (`halve_after`; Dai et al. 2020,
-    https://arxiv.org/abs/2006.03236); at `exits` it can stop early (Schwartz et al. 2020,
+    https://arxiv.org/abs/1910.01108) or fewer tokens (`keep_tokens`; Goyal et al. 2020,
+    https://arxiv.org/abs/2001.08950); at `exits` it can stop early (Schwartz et al. 2020,
     https://arxiv.org/abs/2004.07453).
     """
 
@@ -130,9 +130,10 @@ class TransformerSettings(Settings):
     exits: tuple[int, ...] = ()
     """Layers after which a further head reads the passage; ascending, below the number of layers.
     The layers before the first, with its head, can ship as a student by themselves."""
-    halve_after: tuple[int, ...] = ()
-    """Layers after which each two neighbouring tokens become one, their mean; ascending, below the
-    number of layers. All layers above cost half."""
+    keep_tokens: dict[int, float] = {}
+    """After these layers only so large a share of a window's tokens goes on, those that the topics
+    hang on most: {4: 0.5, 8: 0.25}. Shares of all its tokens, falling. With `keep_head` and an
+    `encoder` that `relclass drop-tokens` wrote with the same numbers."""
     exit_weight: float = Field(default=0.3, gt=0)
     """Weight in the loss of each exit's head beside the last one."""
     imitate: str | None = None
@@ -171,6 +172,14 @@ class TransformerSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     attention: Literal["auto", "eager", "sdpa"] = "auto"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_halving(cls, content: Any) -> Any:
+        # in every model folder of versions 0.4 to 0.6, which must still load
+        if isinstance(content, dict) and content.get("halve_after") in ([], ()):
+            content = {key: value for key, value in content.items() if key != "halve_after"}
+        return content
+
 
 class TrainConfig(Settings):
     """One training run. Device, output folder and workers are arguments, not config."""
@@ -183,6 +192,16 @@ class TrainConfig(Settings):
         default=BaselineSettings(), discriminator="kind"
     )
     thresholds: ThresholdSettings = ThresholdSettings()
+
+    @field_validator("model")
+    @classmethod
+    def _check_tokens(cls, model: Settings) -> Settings:
+        if isinstance(model, TransformerSettings) and model.keep_tokens and not model.keep_head:
+            raise ValueError(
+                "keep_tokens needs an encoder that says which tokens matter: write one by relclass "
+                "drop-tokens, and set keep_head"
+            )
+        return model
 
     @field_validator("model")
     @classmethod

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from relclass.config import TrainConfig, load_config
+from relclass.config import TrainConfig, TransformerSettings, load_config
 from relclass.dataset import Dataset, load_dataset, to_arrays
 from relclass.errors import ModelError
 from relclass.examples import Examples, make_examples
@@ -84,8 +84,8 @@ def build_default_model(
     ModelError
         If a run is not a transformer's, or the runs cannot be averaged.
     """
-    config = load_config(run_dirs[0] / CONFIG)
     members, averaged = _load_averaged(run_dirs)
+    config = _config(run_dirs[0], members[0])
     small: list[Classifier] = []
     student = None
     if student_dir is not None:
@@ -163,12 +163,10 @@ def prune_runs(
     """
     from relclass.models.pruning import N_PASSAGES, prune_scorer
 
-    config = load_config(run_dirs[0] / CONFIG)
     members, whole = _load_averaged(run_dirs, until_exit=until_exit)
+    config = _config(run_dirs[0], members[0])
     dataset = load_dataset(config.data)
-    texts = make_examples(dataset.part("train"), dataset.codebook, config).texts
-    chosen = np.random.default_rng(config.seed).permutation(len(texts))[:N_PASSAGES]
-    sample = [texts[place] for place in chosen]
+    sample = _sample(dataset, config, n_passages=N_PASSAGES)
     pruned = prune_scorer(whole, sample, heads=heads, neurons=neurons)
     card = {
         "config": resolved(config),
@@ -178,6 +176,71 @@ def prune_runs(
     }
     save_model(replace(members[0], scorer=pruned, card=plain(card)), out_dir)
     return load_model(out_dir)
+
+
+def drop_tokens_of_runs(
+    run_dirs: Sequence[Path],
+    out_dir: Path,
+    keep_tokens: Mapping[int, float],
+    *,
+    until_exit: bool = False,
+) -> Classifier:
+    """Write a model folder with a network that drops tokens on the way up, to ship or train on.
+
+    Parameters
+    ----------
+    run_dirs : run or model folders; the weights of several are averaged. The first one's config
+        holds.
+    out_dir : the folder to write; replaced if it is a model.
+    keep_tokens : layer to the share of tokens that goes on after it; see
+        `relclass.models.token_dropping.drop_tokens`.
+    until_exit : take the layers before the first early exit alone, with the head there, as a
+        student ships.
+
+    Raises
+    ------
+    ModelError
+        If a run is not a transformer's, or the runs cannot be averaged.
+    ConfigError
+        If the numbers do not fit the network.
+    """
+    from relclass.models.token_dropping import N_PASSAGES, drop_tokens
+
+    members, whole = _load_averaged(run_dirs, until_exit=until_exit)
+    config = _config(run_dirs[0], members[0])
+    dataset = load_dataset(config.data)
+    sample = _sample(dataset, config, n_passages=N_PASSAGES)
+    scorer = drop_tokens(whole, sample, keep_tokens)
+    model = cast(TransformerSettings, config.model).model_copy(
+        update={"keep_tokens": dict(keep_tokens), "keep_head": True}
+    )
+    card = {
+        "config": resolved(config.model_copy(update={"model": model})),
+        "data": dict(dataset.checksum),
+        "tokens_dropped": {"n_passages": len(sample)},
+        "runs": [member.card for member in members],
+    }
+    save_model(replace(members[0], scorer=scorer, card=plain(card)), out_dir)
+    return load_model(out_dir)
+
+
+def _sample(dataset: Dataset, config: TrainConfig, *, n_passages: int) -> list[str]:
+    """Draw normalised training passages."""
+    texts = make_examples(dataset.part("train"), dataset.codebook, config).texts
+    chosen = np.random.default_rng(config.seed).permutation(len(texts))[:n_passages]
+    return [texts[place] for place in chosen]
+
+
+def _config(run_dir: Path, member: Classifier) -> TrainConfig:
+    """Return the config of a run, or the one that a model folder's card tells of."""
+    if (run_dir / CONFIG).is_file():
+        return load_config(run_dir / CONFIG)
+    try:
+        return TrainConfig.model_validate(member.card["config"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{run_dir}: no {CONFIG}, and its card does not say how it was trained: {error}"
+        ) from error
 
 
 def _load_averaged(

@@ -64,6 +64,10 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
         ("name: t\ndata: {unsure_weight: 2}\n", r"data\.unsure_weight: .*less than or equal to 1"),
         ("name: t\nmodel: {kind: transformer, average_decay: 0.9, early_stopping_patience: 1}\n",
          r"c\.yaml: model: .*leave one of the two out"),
+        ("name: t\nmodel: {kind: transformer, keep_tokens: {4: 0.5}}\n",
+         r"c\.yaml: model: .*relclass drop-tokens, and set keep_head"),
+        ("name: t\nmodel: {kind: transformer, halve_after: [4]}\n",
+         r"unknown key 'model\.halve_after'"),
         ("seed: 1\n", r"name: Field required"),
         ("- a\n", r"expected a mapping of settings"),
         ("name: [", r"c\.yaml: not YAML"),
@@ -72,6 +76,11 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
 def test_a_broken_config_is_refused_with_its_key(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         load_config(config(tmp_path, text))
+
+
+def test_settings_of_earlier_versions_that_halved_nothing_are_read():
+    settings = TransformerSettings.model_validate({"kind": "transformer", "halve_after": []})
+    assert settings == TransformerSettings()
 
 
 def test_every_problem_is_told_at_once(tmp_path):

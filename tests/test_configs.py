@@ -56,8 +56,6 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
             small |= {"layers": 2}
         if isinstance(config.model.freeze, int):
             small |= {"freeze": 1}
-        if config.model.halve_after:
-            small |= {"halve_after": (1,)}
         changes["model"] = config.model.model_copy(update=small)
     classifier = train(
         config.model_copy(update=changes),

@@ -287,15 +287,20 @@ def test_a_student_of_other_windows_is_refused(tiny_encoder, tmp_path):
         export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS, student=student)
 
 
-def test_a_network_that_halves_its_tokens_is_fused_and_near_torch(tiny_encoder, tmp_path):
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_network_that_drops_tokens_is_fused_and_near_torch(tiny_encoder, tmp_path, pooling):
     onnx = pytest.importorskip("onnx")
-    scorer = make_scorer(tiny_encoder("bert"), halve_after=(1,))
+    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: 0.4}, pooling=pooling)
     export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS)
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("MultiHeadAttention") == 2
     small = OnnxScorer.load(tmp_path, CODEBOOK, threads=1)
-    difference = probabilities(small.score(TEXTS)) - probabilities(scorer.score(TEXTS))
-    assert np.abs(difference).max() < 0.05
+    read = [*TEXTS, *SENTENCES, "گاز"]
+    difference = np.abs(probabilities(small.score(read)) - probabilities(scorer.score(read)))
+    # where two tokens are worth nearly the same, rounding lets the other one go on
+    assert np.quantile(difference.max(axis=1), 0.8) < 0.05
+    alone = np.concatenate([small.score([text]) for text in read])
+    assert np.allclose(alone, small.score(read), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

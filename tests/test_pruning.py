@@ -106,9 +106,9 @@ def test_what_cannot_be_pruned_is_refused(tiny_encoder):
     bert = make_scorer(tiny_encoder("bert"))
     with pytest.raises(ConfigError, match="got none"):
         prune_scorer(bert, [], heads=[1], neurons=[8])
-    halved = make_scorer(tiny_encoder("bert"), halve_after=(1,))
-    with pytest.raises(ConfigError, match="halve_after"):
-        prune_scorer(halved, SAMPLE, heads=[1], neurons=[8])
+    dropping = make_scorer(tiny_encoder("bert"), keep_tokens={1: 0.5})
+    with pytest.raises(ConfigError, match="keep_tokens"):
+        prune_scorer(dropping, SAMPLE, heads=[1], neurons=[8])
 
 
 def test_a_saved_one_is_a_plain_checkpoint_and_comes_back_small(redundant, tmp_path):

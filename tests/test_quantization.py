@@ -240,13 +240,28 @@ def test_the_probe_is_exact_where_products_are():
     assert (product == 64 * 255 * 127).all()
 
 
-def test_padding_is_not_measured(matrices):
-    embeddings, weights = matrices
-    embeddings[49] = 1000.0
-    model = build_model(embeddings, weights)
-    ids = np.array([[0, 1, 2, 49]], dtype=np.int64)
-    batch = {"input_ids": ids, "attention_mask": np.array([[1, 1, 1, 0]])}
-    assert measure_activations(model, [batch])["states"].high.max() < 10
+def test_longer_batches_have_more_tokens_in_the_sample(matrices):
+    model = build_model(*matrices)
+    alike = [np.full((1, n_tokens), token) for n_tokens, token in ((100, 1), (900, 2))]
+    batches = [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in alike]
+    sample = measure_activations(model, batches)["states"].sample
+    is_first = (sample == sample[0]).all(axis=1)
+    assert is_first[0] and not is_first[-1]
+    assert is_first.mean() == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("widest", [127, 126, 90])
+def test_a_matrix_that_was_rounded_before_gives_the_same_integers(widest):
+    rng = np.random.default_rng(widest)
+    integers = rng.integers(-widest, widest + 1, (384, 8)).astype(np.int8)
+    integers[0] = widest  # after compensation the widest need not be 127 any more
+    scales = rng.uniform(1e-4, 1e-2, 8).astype(np.float32)
+    weights = integers * scales
+    again = quantize_columns(weights)
+    assert (again.integers == integers).all()
+    assert np.allclose(again.scales, scales, rtol=1e-6)
+    compensated = round_weights(rng.normal(size=(500, 384)), weights)
+    assert (compensated.integers == integers).all()
 
 
 def test_embeddings_that_came_from_blocks_stay_in_them_without_loss(matrices):

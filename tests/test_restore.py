@@ -70,7 +70,7 @@ def test_a_restored_network_has_the_weights_that_were_exported(wide, tmp_path):
     assert np.abs(restored.scorer.score([*READ, LONG]) - logits).max() < 0.1 * logits.std()
 
 
-def test_what_is_restored_exports_to_nearly_the_same_weights(wide, tmp_path):
+def test_what_is_restored_exports_to_the_same_weights(wide, tmp_path):
     from onnx import load, numpy_helper
 
     restored = restore_classifier(make_classifier(wide, tmp_path / "once")).scorer
@@ -84,9 +84,20 @@ def test_what_is_restored_exports_to_nearly_the_same_weights(wide, tmp_path):
         return [(constants[name], scale) for name, scale in zip(names, scales, strict=True)]
 
     for (one, step), (other, others) in zip(matrices("once"), matrices("again"), strict=True):
-        assert np.abs(one * step - other * others).max() <= 2 * step.max()  # errors move on
-        # the others: where the widest weight of a column had moved down, the grid is finer now
-        assert (one == other).all(axis=0).mean() > 0.5
+        assert (one == other).all()
+        assert np.allclose(step, others, rtol=1e-6)
+
+
+def test_a_restored_network_drops_the_same_tokens(tiny_encoder, tmp_path):
+    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: 0.4}, keep_head=True)
+    classifier = make_classifier(scorer, tmp_path / "small")
+    restored = restore_classifier(classifier)
+    assert restored.scorer.settings.keep_tokens == {1: 0.4}
+    mine, theirs = (s.network.token_scorers[0].detach().numpy() for s in (restored.scorer, scorer))
+    assert (mine == theirs).all() and mine.any()
+    expected = scorer.score(READ)
+    difference = np.abs(restored.scorer.score(READ) - expected).max(axis=1)
+    assert np.median(difference) < 0.1 * expected.std()  # near-equal tokens may change places
 
 
 def test_a_trimmed_vocabulary_stays_trimmed(wide, tmp_path):
@@ -108,7 +119,7 @@ def test_layers_of_unlike_sizes_are_restored(redundant, tmp_path):  # noqa: F811
     restored = load_model(tmp_path / "restored").scorer
     assert sizes(restored) == [(2, 40), (1, 24)]
     expected = pruned.score(READ)
-    assert np.abs(restored.score(READ) - expected).max() < 0.1 * expected.std()
+    assert np.abs(restored.score(READ) - expected).mean() < 0.05 * expected.std()
 
 
 def test_a_shipped_model_and_its_student_are_trained_on(runs, student_run, tmp_path, capsys):  # noqa: F811

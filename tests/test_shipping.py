@@ -143,7 +143,7 @@ def test_runs_that_do_not_belong_together_are_not_averaged(tiny_encoder):
     mean, cls = make_scorer(folder), make_scorer(folder, pooling="cls")
     with pytest.raises(ModelError, match=r"differ in model\.pooling: 'mean' and 'cls'"):
         average_scorers([mean, cls])
-    for changes in ({"exits": (1,)}, {"halve_after": (1,)}, {"activation": "relu"}):
+    for changes in ({"exits": (1,)}, {"keep_tokens": {1: 0.5}}, {"activation": "relu"}):
         (key,) = changes
         with pytest.raises(ModelError, match=rf"differ in model\.{key}"):
             average_scorers([mean, make_scorer(folder, **changes)])

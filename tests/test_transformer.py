@@ -7,7 +7,7 @@ from tiny_encoders import ARCHITECTURES, SENTENCES, TOPICS
 from relclass.codebook import Codebook, Topic
 from relclass.config import LoraSettings, TransformerSettings
 from relclass.errors import ConfigError, ModelError
-from relclass.models.network import halve, keep_until_exit
+from relclass.models.network import keep_best, keep_until_exit
 from relclass.models.pretrained import (
     build_network,
     choose_attention,
@@ -30,6 +30,8 @@ def make_scorer(folder, **settings) -> TransformerScorer:
     if settings.get("pooling") != "native":
         for head in (network.head, *network.exit_heads):
             torch.nn.init.normal_(head.weight)
+        for weights in network.token_scorers:
+            torch.nn.init.normal_(weights)
     return TransformerScorer.wrap(network.eval(), tokenizer, values)
 
 
@@ -263,7 +265,7 @@ def test_an_exit_reads_the_states_of_its_layer(tiny_encoder, tmp_path):
         ({"layers": (2, 1)}, "model.layers is .2, 1.: expected ascending layers"),
         ({"layers": ()}, "model.layers is ..: expected ascending layers"),
         ({"exits": (2,)}, "expected ascending layers from 1 to 1"),
-        ({"halve_after": (2,)}, "model.halve_after is .2.: expected ascending layers"),
+        ({"keep_tokens": {2: 0.5}}, "model.keep_tokens is .2: 0.5.: expected ascending layers"),
         ({"exits": (1, 1)}, "expected ascending layers from 1 to 1"),
         ({"exits": (1,), "pooling": "native"}, "neither a native head nor adapters"),
     ],
@@ -273,27 +275,27 @@ def test_layers_and_exits_that_are_not_there_are_refused(tiny_encoder, settings,
         make_scorer(tiny_encoder("bert"), **settings)
 
 
-@pytest.mark.parametrize("seq_len", [1, 6, 7])
-def test_halving_averages_neighbours_and_never_padding(seq_len):
+def test_the_first_token_and_those_of_the_highest_scores_are_kept():
     import torch
 
-    states = torch.arange(2.0 * seq_len * 3).reshape(2, seq_len, 3)
-    mask = torch.ones(2, seq_len, dtype=torch.int64)
-    mask[1, (seq_len + 1) // 2 :] = 0
-    halved, left = halve(states, mask)
-    assert halved.shape == (2, -(-seq_len // 2), 3)
-    for row, values, n_left in zip(range(2), halved, left.sum(1), strict=True):
-        text = states[row, : mask[row].sum()]
-        expected = torch.stack([pair.mean(0) for pair in text.split(2)])
-        assert torch.allclose(values[:n_left], expected)
+    states = torch.arange(2.0 * 5 * 3).reshape(2, 5, 3)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    scores = torch.tensor([[-5.0, 1, 3, 0, 2], [-5.0, 1, 2, 9, 9]])
+    kept, left = keep_best(states, mask, scores, torch.tensor([3, 2]))
+    assert torch.equal(left, torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    assert torch.equal(kept[0], states[0, [0, 2, 4]])
+    assert torch.equal(kept[1, :2], states[1, [0, 2]])  # no padding, however high it scores
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta"])
-def test_a_halved_passage_does_not_depend_on_its_padding(tiny_encoder, tmp_path, architecture):
-    scorer = make_scorer(tiny_encoder(architecture), exits=(1,), halve_after=(1,))
-    assert not np.allclose(
-        scorer.score(TEXTS), make_scorer(tiny_encoder(architecture)).score(TEXTS)
-    )
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_which_tokens_go_on_does_not_depend_on_the_padding(
+    tiny_encoder, tmp_path, architecture, pooling
+):
+    settings = {"exits": (1,), "keep_tokens": {1: 0.4}, "pooling": pooling}
+    scorer = make_scorer(tiny_encoder(architecture), **settings)
+    whole = make_scorer(tiny_encoder(architecture), pooling=pooling)
+    assert not np.allclose(scorer.score(TEXTS), whole.score(TEXTS))
     alone = np.concatenate([scorer.score([text]) for text in TEXTS])
     assert np.allclose(scorer.score(TEXTS), alone, atol=1e-4)
     scorer.save(tmp_path)
@@ -301,10 +303,24 @@ def test_a_halved_passage_does_not_depend_on_its_padding(tiny_encoder, tmp_path,
     assert np.array_equal(again.score(TEXTS), scorer.score(TEXTS))
 
 
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_at_least_one_token_goes_on_and_a_part_counts_as_one(tiny_encoder, share):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: share})
+    read = []
+    scorer.network.encoder.encoder.layer[1].register_forward_pre_hook(
+        lambda module, inputs: read.append(inputs[0].shape[1])
+    )
+    n_tokens = len(scorer.tokenize(TEXTS[:1]).input_ids[0])
+    assert torch.isfinite(torch.from_numpy(scorer.score(TEXTS[:1]))).all()
+    assert read == [1 if share < 0.5 else n_tokens]
+
+
 def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
     import torch
 
-    scorer = make_scorer(tiny_encoder("bert"), exits=(1,), halve_after=(1,))
+    scorer = make_scorer(tiny_encoder("bert"), exits=(1,), keep_tokens={1: 0.5})
     ids = torch.tensor(scorer.tokenize(["خط لوله"]).input_ids)
     mask = torch.ones_like(ids)
     with torch.inference_mode():
@@ -312,10 +328,11 @@ def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):
         keep_until_exit(scorer.network)
         assert torch.allclose(scorer.network(ids, mask), early, atol=1e-6)
     assert scorer.network.encoder.config.num_hidden_layers == 1
-    assert scorer.network.halve_after == ()
+    assert scorer.network.keep_tokens == {}
+    assert not scorer.network.token_scorers
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "cls"}, {"exits": (1,), "halve_after": (1,)}])
+@pytest.mark.parametrize("settings", [{}, {"pooling": "cls"}, {"exits": (1,)}])
 def test_a_network_in_bfloat16_gives_nearly_what_it_gives_in_float(tiny_encoder, settings):
     import torch
 
@@ -325,7 +342,17 @@ def test_a_network_in_bfloat16_gives_nearly_what_it_gives_in_float(tiny_encoder,
     assert np.abs(scorer.score(TEXTS) - exact).max() < 0.1
 
 
-@pytest.mark.parametrize("key", ["exits", "halve_after"])
-def test_layers_that_take_more_than_states_and_a_mask_have_no_exits(tiny_encoder, key):
+def test_tokens_are_dropped_in_bfloat16_too(tiny_encoder):
+    import torch
+
+    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: 0.5})
+    exact = scorer.score(TEXTS)
+    scorer.network.to(dtype=torch.bfloat16)
+    # another token goes on where two are worth nearly the same
+    assert np.median(np.abs(scorer.score(TEXTS) - exact).max(axis=1)) < 0.1
+
+
+@pytest.mark.parametrize(("key", "value"), [("exits", (1,)), ("keep_tokens", {1: 0.5})])
+def test_layers_that_take_more_than_states_and_a_mask_have_no_exits(tiny_encoder, key, value):
     with pytest.raises(ConfigError, match=rf"model\.{key}: not known for .* 'deberta-v2'"):
-        make_scorer(tiny_encoder("deberta-v2"), **{key: (1,)})
+        make_scorer(tiny_encoder("deberta-v2"), **{key: value})

@@ -1,4 +1,4 @@
-"""Commands that make models: train, average, prune, export, build-default."""
+"""Commands that make models: train, average, prune, drop-tokens, export, build-default."""
 
 from __future__ import annotations
 
@@ -170,6 +170,40 @@ def prune(
     print(f"model: {out}; train it on: model.encoder={out} model.keep_head=true")
 
 
+def drop_tokens(
+    runs: Annotated[list[Path], typer.Argument(help="Run or model folders; several are averaged.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+    keep: Annotated[
+        str, typer.Option(help="After which layers which share of the tokens goes on: 4:0.5,8:0.25")
+    ],
+    until_exit: Annotated[
+        bool, typer.Option("--until-exit", help="Take the layers before the first early exit.")
+    ] = False,
+) -> None:
+    """Let a fine-tuned transformer drop, layer by layer, the tokens that its topics need least."""
+    from relclass.shipping import drop_tokens_of_runs
+
+    shares = _read_shares(keep)
+    drop_tokens_of_runs(runs, out, shares, until_exit=until_exit)
+    print(f"model: {out}; export it, or train it on: model.encoder={out} model.keep_head=true")
+    print(f"    'model.keep_tokens={shares}'")
+
+
+def _read_shares(text: str) -> dict[int, float]:
+    from relclass.errors import ConfigError
+
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        shares = {int(layer): float(share) for layer, share in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--keep: got {text!r}, expected LAYER:SHARE,… as 4:0.5,8:0.25"
+        ) from error
+    if len(shares) < len(pairs):
+        raise ConfigError(f"--keep: got {text!r}, which names a layer twice")
+    return shares
+
+
 def _read_counts(what: str, text: str) -> list[int]:
     from relclass.errors import ConfigError
 
@@ -189,3 +223,4 @@ def register(app: typer.Typer) -> None:
     app.command()(build_default)
     app.command()(average)
     app.command()(prune)
+    app.command()(drop_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import logging
 import tempfile
@@ -95,7 +96,7 @@ def export_scorer(
     step = max(1, len(texts) // ((1 + _N_UNSEEN) * N_CALIBRATION))
     sample = _renumber(scorer.tokenize(texts[::step]), vocabulary).input_ids
     pad_token_id = _new_id(vocabulary, scorer.pad_token_id)
-    batches = _make_batches(sample[:: 1 + _N_UNSEEN], pad_token_id)
+    batches = _unpadded_batches(sample[:: 1 + _N_UNSEEN])
     unseen = [ids for place, ids in enumerate(sample) if place % (1 + _N_UNSEEN)]
     trial = _make_batches(unseen, pad_token_id) or batches
     if not batches:
@@ -115,17 +116,21 @@ def export_scorer(
             raise ModelError("a student must read the same windows: model.max_length and prefix")
         small, _ = _quantised(trim_network(student, vocabulary), batches, trial)
         files |= {STUDENT: small, EMBEDDINGS: share_embeddings([model, small], embeddings)}
-        content["student_share"] = _n_weights(student) / _n_weights(scorer)
+        content["student_share"] = _cost(student) / _cost(scorer)
     for name, network in files.items():
         (out_dir / name).write_bytes(network.SerializeToString())
     (out_dir / TOKENIZER).write_text(vocabulary.tokenizer_json, encoding="utf-8")
     (out_dir / SETTINGS).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _n_weights(scorer: TransformerScorer) -> int:
-    """Count the weights of the layers, each of which is one product for each token."""
-    parameters = scorer.network.encoder.named_parameters()
-    return sum(p.numel() for name, p in parameters if p.ndim > 1 and "embedding" not in name)
+def _cost(scorer: TransformerScorer) -> float:
+    """Count the products of a token: the weights of the layers, by the share that goes there."""
+    cost, share = 0.0, 1.0
+    layers = scorer.network.encoder.encoder.layer
+    for number, layer in enumerate(layers, start=1):
+        cost += share * sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+        share = scorer.settings.keep_tokens.get(number, share)
+    return cost
 
 
 def _quantised(
@@ -137,47 +142,79 @@ def _quantised(
 
     An activation quantised once is two thirds faster than one quantised twice, so as few as will do
     are quantised twice: the first, whose errors go through all the layers above. As few as keep 768
-    other passages within 0.07, or nearly as near as all of them twice do.
+    other passages within 0.07, or nearly as near as all of them twice do. A network that drops
+    tokens is tried with all of them: where two are worth the same, the least error lets the other
+    one go on, and that is no measure of an error.
 
     Parameters
     ----------
     batches : to measure the activations on.
     trial : of other texts, to see how far an int8 graph is off.
     """
-    from relclass.models.quantization import (
-        measure_activations,
-        pack_embeddings,
-        quantize_products,
-        reading_order,
-        round_products,
-        run_graph,
-        split_norms,
-    )
+    from relclass.models.quantization import pack_embeddings, split_norms
 
-    exact, embeddings = to_onnx(network, batches[0])
-    activations = measure_activations(exact, batches)
-    rounded, order = round_products(exact, activations), reading_order(exact)
-    expected = sigmoid(run_graph(exact, trial))
+    exact = _measured(network, batches)
+    whole = _with_all_tokens(network)
+    tried = exact if whole is network else _measured(whole, batches)
+    model = exact.quantise(_count_twice(tried, trial))
+    return pack_embeddings(split_norms(model), exact.embeddings), exact.embeddings
 
-    def quantise(twice: Sequence[str]) -> tuple[Any, float]:
-        model = quantize_products(exact, activations, twice=twice, rounded=rounded)
-        difference = float(np.abs(sigmoid(run_graph(model, trial)) - expected).max())
-        logger.info(
-            "%d of %d activations quantised twice: off by at most %.3f",
-            len(twice),
-            len(order),
-            difference,
+
+@dataclass(frozen=True)
+class _Measured:
+    """A float graph, and what has to be known of it to quantise it."""
+
+    graph: Any
+    embeddings: str
+    activations: Mapping[str, Any]
+    rounded: Mapping[str, Any]
+    order: Sequence[str]
+
+    def quantise(self, n_twice: int) -> Any:
+        from relclass.models.quantization import quantize_products
+
+        return quantize_products(
+            self.graph, self.activations, twice=self.order[:n_twice], rounded=self.rounded
         )
-        return model, difference
+
+
+def _measured(network: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> _Measured:
+    from relclass.models.quantization import measure_activations, reading_order, round_products
+
+    graph, embeddings = to_onnx(network, batches[0])
+    activations = measure_activations(graph, batches)
+    rounded = round_products(graph, activations)
+    return _Measured(graph, embeddings, activations, rounded, reading_order(graph))
+
+
+def _with_all_tokens(network: Any) -> Any:
+    """Return a network that drops no tokens: itself if it drops none."""
+    if not getattr(network, "keep_tokens", None):
+        return network
+    whole = copy.copy(network)  # the weights are shared
+    whole.keep_tokens = {}
+    return whole
+
+
+def _count_twice(exact: _Measured, trial: Sequence[Mapping[str, np.ndarray]]) -> int:
+    """Say how many activations, the first of the graph, are to be quantised twice."""
+    from relclass.models.quantization import run_graph
+
+    expected = sigmoid(run_graph(exact.graph, trial))
+    n_all = len(exact.order)
+
+    def measure(n_twice: int) -> float:
+        given = sigmoid(run_graph(exact.quantise(n_twice), trial))
+        difference = float(np.abs(given - expected).max())
+        logger.info(
+            "%d of %d activations quantised twice: off by at most %.3f", n_twice, n_all, difference
+        )
+        return difference
 
     # what rounding the weights costs stays with all of them twice, and no grid mends it
-    model, least = quantise(order)
-    for share in _SHARES:
-        candidate, difference = quantise(order[: round(share * len(order))])
-        if difference <= max(_TOLERANCE, _NEAR * least):
-            model = candidate
-            break
-    return pack_embeddings(split_norms(model), embeddings), embeddings
+    allowed = max(_TOLERANCE, _NEAR * measure(n_all))
+    counts = (round(share * n_all) for share in _SHARES)
+    return next((n_twice for n_twice in counts if measure(n_twice) <= allowed), n_all)
 
 
 def _new_id(vocabulary: TrimmedVocabulary, old: int) -> int:
@@ -256,6 +293,14 @@ def _make_batches(windows: Sequence[list[int]], pad_token_id: int) -> list[dict[
             ordered[start : start + _CALIBRATION_BATCH], pad_token_id=pad_token_id
         )
         batches.append({"input_ids": input_ids, "attention_mask": mask})
+    return batches
+
+
+def _unpadded_batches(windows: Sequence[list[int]]) -> list[dict[str, np.ndarray]]:
+    """Put windows of one length together, so that all that is measured is of tokens."""
+    batches = []
+    for _, alike in itertools.groupby(sorted(windows, key=len), key=len):
+        batches.extend(_make_batches(list(alike), pad_token_id=0))
     return batches
 
 

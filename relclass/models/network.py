@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relclass.errors import ConfigError, MissingExtraError
@@ -14,6 +14,7 @@ except ImportError as error:  # an nn.Module cannot be defined without it
     raise MissingExtraError("torch", "train") from error
 
 _EXITS = "exits."
+TOKENS = "tokens."
 
 
 class PooledNetwork(nn.Module):  # type: ignore[misc]
@@ -27,17 +28,21 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         n_topics: int,
         head_dropout: float,
         exits: tuple[int, ...] = (),
-        halve_after: tuple[int, ...] = (),
+        keep_tokens: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.exits = exits
-        self.halve_after = halve_after
+        self.keep_tokens = dict(keep_tokens or {})
         self.dropout = nn.Dropout(head_dropout)
         self.head = _new_head(encoder.config.hidden_size, n_topics)
         self.exit_heads = nn.ModuleList(
             _new_head(encoder.config.hidden_size, n_topics) for _ in exits
+        )
+        self.token_scorers = nn.ParameterList(
+            nn.Parameter(torch.zeros(encoder.config.hidden_size), requires_grad=False)
+            for _ in self.keep_tokens
         )
 
     def forward(
@@ -54,7 +59,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         with_exits : the logits of every head, the exits' first: (n_heads, batch, n_topics).
         with_pooled : the pooled states that the last head reads too, (batch, hidden).
         """
-        if self.exits or self.halve_after:
+        if self.exits or self.keep_tokens:
             pooled = self.read_layers(input_ids, attention_mask)
         else:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
@@ -68,7 +73,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         return (logits, pooled[-1]) if with_pooled else logits
 
     def read_layers(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """Run the encoder layer by layer, halving the passages where that is due.
+        """Run the encoder layer by layer, dropping tokens where that is due.
 
         Returns
         -------
@@ -77,6 +82,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         from transformers.masking_utils import create_bidirectional_mask
 
         states = self.encoder.embeddings(input_ids=input_ids)
+        scorers, n_tokens = iter(self.token_scorers), mask.sum(dim=1)
         pooled, seen = [], None
         for n_read, layer in enumerate(self.encoder.encoder.layer, start=1):
             if seen is None:  # by all layers that read the same tokens
@@ -86,8 +92,9 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
             states = layer(states, seen)
             if n_read in self.exits:
                 pooled.append(self.pool(states, mask))
-            if n_read in self.halve_after:
-                states, mask = halve(states, mask)
+            if n_read in self.keep_tokens:
+                n_kept = (n_tokens * self.keep_tokens[n_read]).ceil().long()
+                states, mask = keep_best(states, mask, states @ next(scorers), n_kept)
                 seen = None
         return [*pooled, self.pool(states, mask)]
 
@@ -109,8 +116,9 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         self.encoder = encoder
 
     def heads_state(self) -> dict[str, Tensor]:
-        """Return the weights of the head, and of each exit's under "exits.NUMBER."."""
+        """Return the weights of the head, of each exit's ("exits.N.…") and of token scorers."""
         state = self.head.state_dict() | self.exit_heads.state_dict(prefix=_EXITS)
+        state |= self.token_scorers.state_dict(prefix=TOKENS)
         return {name: value.cpu() for name, value in state.items()}
 
     def load_heads(self, state: dict[str, Tensor]) -> None:
@@ -121,11 +129,11 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         RuntimeError
             If a weight is missing, unknown or of another shape.
         """
-        early = {name: state[name] for name in state if name.startswith(_EXITS)}
-        self.head.load_state_dict({name: state[name] for name in state if name not in early})
-        self.exit_heads.load_state_dict(
-            {name.removeprefix(_EXITS): value for name, value in early.items()}
-        )
+        rest = dict(state)
+        for prefix, module in ((_EXITS, self.exit_heads), (TOKENS, self.token_scorers)):
+            names = [name for name in state if name.startswith(prefix)]
+            module.load_state_dict({name.removeprefix(prefix): rest.pop(name) for name in names})
+        self.head.load_state_dict(rest)
 
     def set_priors(self, prior_logits: Tensor) -> None:
         """Start the heads at each topic's log-odds in training, shape (n_topics,)."""
@@ -134,26 +142,35 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
                 head.bias.copy_(prior_logits)
 
 
-def halve(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Average each two neighbouring tokens; padding counts for nothing.
+def keep_best(
+    states: Tensor, mask: Tensor, scores: Tensor, n_kept: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keep the first token and those of the highest scores, in order of these.
 
-    So does the Funnel-Transformer (Dai et al. 2020, https://arxiv.org/abs/2006.03236).
+    Nothing is lost by the order: the positions are in the states.
 
     Parameters
     ----------
     states : shape (batch, seq_len, hidden).
     mask : 1 at tokens, 0 at the padding after them, shape (batch, seq_len).
+    scores : shape (batch, seq_len).
+    n_kept : of each passage, in [1, its number of tokens], shape (batch,).
 
     Returns
     -------
-    Shapes (batch, ceil(seq_len / 2), hidden) and (batch, ceil(seq_len / 2)).
+    Shapes (batch, max n_kept, hidden) and (batch, max n_kept).
     """
-    of_first = mask[:, ::2]  # (batch, half)
-    of_second = nn.functional.pad(mask, (0, 1))[:, 1::2]  # (batch, half)
-    left, right = (part.unsqueeze(-1).to(states.dtype) for part in (of_first, of_second))
-    second = nn.functional.pad(states, (0, 0, 0, 1))[:, 1::2]
-    mean = (states[:, ::2] * left + second * right) / (left + right).clamp(min=1)
-    return mean, of_first
+    n_passages, seq_len, hidden = states.shape
+    scores = scores.masked_fill(mask == 0, -torch.inf)
+    is_first = torch.arange(seq_len, device=states.device) == 0
+    scores = scores.masked_fill(is_first, torch.inf)
+    n_longest = n_kept.max()
+    best = scores.argsort(dim=1, descending=True)[:, :n_longest]  # (batch, max n_kept)
+    rows = best + torch.arange(n_passages, device=states.device)[:, None] * seq_len
+    kept = states.reshape(-1, hidden).index_select(0, rows.reshape(-1))
+    kept = kept.reshape(n_passages, -1, hidden)
+    is_kept = torch.arange(kept.shape[1], device=states.device) < n_kept[:, None]
+    return kept, is_kept.to(mask.dtype)
 
 
 def _new_head(hidden_size: int, n_topics: int) -> nn.Linear:
@@ -232,4 +249,5 @@ def keep_until_exit(network: PooledNetwork) -> None:
     set_layers(network, network.encoder.encoder.layer[:place])
     network.head = network.exit_heads[0]
     network.exits, network.exit_heads = (), nn.ModuleList()
-    network.halve_after = tuple(layer for layer in network.halve_after if layer < place)
+    kept = {layer: share for layer, share in network.keep_tokens.items() if layer < place}
+    network.keep_tokens, network.token_scorers = kept, network.token_scorers[: len(kept)]

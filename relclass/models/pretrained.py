@@ -144,7 +144,7 @@ def load_network(
         n_topics=len(topics),
         head_dropout=settings.head_dropout,
         exits=settings.exits,
-        halve_after=settings.halve_after,
+        keep_tokens=settings.keep_tokens,
     )
 
 
@@ -229,10 +229,10 @@ def _replace_activations(network: Network, activation: str) -> None:
 
 
 def _check_places(settings: TransformerSettings, network: Network) -> None:
-    """Refuse exits and halvings where there is no such layer, or no way to get at it."""
+    """Refuse exits and dropped tokens where there is no such layer, or no way to get at it."""
     n_layers = network.encoder.config.num_hidden_layers
-    for key in ("exits", "halve_after"):
-        places = getattr(settings, key)
+    for key in ("exits", "keep_tokens"):
+        places = list(getattr(settings, key))
         if not places:
             continue
         # others take more between the layers than states and a mask, or change them there
@@ -243,9 +243,10 @@ def _check_places(settings: TransformerSettings, network: Network) -> None:
                 f"model.{key}: neither a native head nor adapters go with it; set model.pooling "
                 "to mean or cls and leave model.lora out"
             )
-        if list(places) != sorted(set(places)) or not 1 <= places[0] <= places[-1] < n_layers:
+        if places != sorted(set(places)) or not 1 <= places[0] <= places[-1] < n_layers:
             raise ConfigError(
-                f"model.{key} is {list(places)}: expected ascending layers from 1 to {n_layers - 1}"
+                f"model.{key} is {getattr(settings, key)}: expected ascending layers from 1 to "
+                f"{n_layers - 1}"
             )
 
 
@@ -266,10 +267,16 @@ def take_head(network: Network, settings: TransformerSettings, topics: tuple[str
         scorer: Any = theirs.scorer
         if theirs.topics != topics:
             raise ModelError(f"its topics are {list(theirs.topics)}")
+        if scorer.settings.keep_tokens != settings.keep_tokens:
+            raise ModelError(
+                f"its model.keep_tokens is {scorer.settings.keep_tokens}, not "
+                f"{settings.keep_tokens}"
+            )
         if scorer.settings.exits == settings.exits:
             network.load_heads(scorer.network.heads_state())
         else:
             network.head.load_state_dict(scorer.network.head.state_dict())
+            network.token_scorers.load_state_dict(scorer.network.token_scorers.state_dict())
     except (ModelError, AttributeError, RuntimeError) as error:
         raise ConfigError(
             f"model.keep_head: {settings.encoder} has no head for the topics {list(topics)}: "

@@ -54,11 +54,11 @@ def prune_scorer(
     Raises
     ------
     ConfigError
-        If a layer has fewer, there is no text, the network halves its passages on the way up, or
-        the architecture is not built like BERT.
+        If a layer has fewer, there is no text, the network drops tokens on the way up, or the
+        architecture is not built like BERT.
     """
-    if scorer.settings.halve_after:
-        raise ConfigError("a network with model.halve_after cannot be pruned")
+    if scorer.settings.keep_tokens:
+        raise ConfigError("a network with model.keep_tokens cannot be pruned: drop tokens last")
     if not texts:
         raise ConfigError("pruning needs passages that show what heads and neurons do, got none")
     whole = bert_layers(scorer.network.encoder)

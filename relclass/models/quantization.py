@@ -35,6 +35,8 @@ _IR_VERSION = 10
 _STEPS = 255
 _COARSE_STEPS = 127  # of the first of two grids: the others are room for wider texts
 _WIDEST = 127  # step of a weight
+_NARROWEST = 63  # the widest of a column that was rounded before has more steps
+_ON_GRID = 1e-3  # of a step
 _FINE_ZERO = 64
 _N_SLICES = 64  # a width that int8 kernels read in one go
 _PROBE_SHAPE = (64, 16)
@@ -183,8 +185,8 @@ def measure_activations(
 
     Parameters
     ----------
-    batches : input_ids and attention_mask, each shape (batch, seq_len), int64. An activation of
-        half as many tokens is of neighbours' means.
+    batches : input_ids and attention_mask, each shape (batch, seq_len), int64; without padding,
+        as some activations are of fewer tokens, and nothing here says which of these are padding.
 
     Returns
     -------
@@ -203,15 +205,12 @@ def measure_activations(
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     low: dict[str, np.ndarray] = {}
     high: dict[str, np.ndarray] = {}
-    n_sampled = max(1, _N_SAMPLED // len(batches))
+    n_tokens = sum(batch["input_ids"].size for batch in batches)
     rng = np.random.default_rng(0)
     for batch in batches:
+        n_sampled = max(1, _N_SAMPLED * batch["input_ids"].size // n_tokens)
         for name, values in zip(names, session.run(names, dict(batch)), strict=True):
-            is_text = batch["attention_mask"].astype(bool)  # (batch, seq_len)
-            while values.ndim == 3 and is_text.shape[1] > values.shape[1]:
-                is_text = is_text[:, ::2]
-            tokens = values[is_text] if values.shape[:2] == is_text.shape else values
-            tokens = tokens.reshape(-1, tokens.shape[-1])  # (n_tokens, n_channels)
+            tokens = values.reshape(-1, values.shape[-1])  # (n_tokens, n_channels)
             low[name] = np.minimum(low.get(name, np.inf), tokens.min(axis=0))
             high[name] = np.maximum(high.get(name, -np.inf), tokens.max(axis=0))
             found[name].append(tokens[rng.integers(0, len(tokens), n_sampled)])
@@ -237,9 +236,19 @@ class Columns(NamedTuple):
 
 
 def quantize_columns(weights: np.ndarray) -> Columns:
-    """Round each value of a matrix, shape (n_inputs, n_outputs), by itself."""
-    scales = np.abs(weights).max(axis=0) / _WIDEST
-    scales = np.where(scales == 0, 1, scales).astype(np.float32)
+    """Round each value of a matrix, shape (n_inputs, n_outputs), by itself.
+
+    A column that was read from such integers gives the same ones again, whatever the widest is.
+    """
+    widest = np.abs(weights).max(axis=0)
+    scales = np.where(widest == 0, 1, widest / _WIDEST).astype(np.float32)
+    left = np.flatnonzero(widest)
+    for steps in range(_WIDEST, _NARROWEST, -1):
+        candidates = widest[left] / steps
+        in_steps = weights[:, left] / candidates
+        fits = np.abs(in_steps - np.rint(in_steps)).max(axis=0) < _ON_GRID
+        scales[left[fits]] = candidates[fits]
+        left = left[~fits]
     return Columns(np.clip(np.rint(weights / scales), -_WIDEST, _WIDEST).astype(np.int8), scales)
 
 

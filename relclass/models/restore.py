@@ -20,6 +20,7 @@ from relclass.config import TransformerSettings
 from relclass.errors import MissingExtraError, ModelError
 from relclass.models.base import Classifier
 from relclass.models.blocks import BLOCK_SIZE
+from relclass.models.network import TOKENS
 from relclass.models.onnx import EMBEDDINGS, MODEL, STUDENT, OnnxScorer
 from relclass.models.transformer import HEAD, SETTINGS, TransformerScorer
 
@@ -29,10 +30,10 @@ except ImportError as error:
     raise MissingExtraError("onnx", "train") from error
 
 _PRODUCT = re.compile(
-    r"/network/encoder/encoder/layer\.(\d+)/(.+)/(?:MatMul|Add)_output_0_weights_int8"
+    r"/network/(?:encoder/encoder/)?layer\.(\d+)/(.+)/(?:MatMul|Add)_output_0_weights_int8"
 )
-_NORM = re.compile(r"/network/encoder/(.+)/LayerNormalization_output_0")
-_ENCODER = "network.encoder."
+_NORM = re.compile(r"/network/(?:encoder/)?(.+)/LayerNormalization_output_0")
+_ENCODER, _HEAD, _SCORERS = "network.encoder.", "network.head.", "network.token_scorers."
 _WORDS = f"{_ENCODER}embeddings.word_embeddings.weight"
 _BIAS = 6  # place among the inputs of an integer product
 _STEPS = 255
@@ -102,7 +103,7 @@ class Checkpoint:
     ----------
     config : as config.json has it.
     tensors : the encoder's weights, by transformers' names.
-    head : the linear head's, by its own.
+    head : the linear head's, and the token scorers', as `PooledNetwork.heads_state` names them.
     """
 
     config: dict[str, Any]
@@ -155,7 +156,12 @@ def read_checkpoint(model: Any) -> Checkpoint:
         "layer_norm_eps": graph.epsilon(),
         "hidden_act": next(_ACTIVATIONS[kind] for kind in _ACTIVATIONS if kind in kinds),
     }
-    head = {name: graph.values(f"network.head.{name}") for name in ("weight", "bias")}
+    head = {name: graph.values(f"{_HEAD}{name}") for name in ("weight", "bias")}
+    head |= {
+        f"{TOKENS}{name.removeprefix(_SCORERS)}": graph.values(name)
+        for name in graph.constants
+        if name.startswith(_SCORERS)
+    }
     return Checkpoint(config, tensors, head)
 
 
@@ -208,7 +214,7 @@ class _Graph:
         tensors = {}
         for node in self.nodes:
             if found := _NORM.fullmatch(node.output[0]):
-                name = found[1].replace("/", ".")
+                name = re.sub(r"^layer\.", "encoder.layer.", found[1].replace("/", "."))
                 # equal constants are one in the graph, so their own names do not tell
                 tensors[f"{name}.weight"] = self.values(node.input[1])
                 tensors[f"{name}.bias"] = self.values(node.input[2])
