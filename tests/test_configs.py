@@ -14,6 +14,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 ARCHITECTURES = {
     "bundled": "bert",
     "runs/student/model": "bert",
+    "runs/dropped-start": "bert",
     "runs/pruned-start": "bert",
     "runs/pruned/model": "bert",
     "runs/shipped": "bert",
@@ -48,6 +49,7 @@ def test_a_config_trains(path, data, tiny_encoder, tmp_path):
             "max_length": 24,
             "batch_size": 8,
             "keep_head": False,  # a tiny encoder has none
+            "keep_tokens": {},  # which is theirs to say
             "imitate": None,
         }
         if config.model.exits:  # and two layers
