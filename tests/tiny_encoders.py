@@ -63,27 +63,32 @@ def write_tiny_encoder(folder: Path, architecture: str) -> Path:
     return folder
 
 
+def _pieces(before_word: str, inside_word: str) -> list[str]:
+    """Cut the words into threes of letters, then single letters; the same in every process.
+
+    Trained tokenizers break ties by a hash that differs from process to process.
+    """
+    found = {}
+    for size in (3, 1):
+        for word in " ".join(SENTENCES).split():
+            for start in range(0, len(word), size):
+                marker = inside_word if start else before_word
+                found[marker + word[start : start + size]] = size
+    return list(found)
+
+
 def _wordpiece():
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizer
 
-    trained = BertWordPieceTokenizer(strip_accents=False, lowercase=False)
-    trained.train_from_iterator(SENTENCES, vocab_size=300, min_frequency=1)
-    return BertTokenizer(vocab=trained.get_vocab(), do_lower_case=False, strip_accents=False)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *_pieces("", "##")]
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    return BertTokenizer(vocab=vocab, do_lower_case=False, strip_accents=False)
 
 
 def _unigram_pieces(special: list[str]) -> list[tuple[str, float]]:
-    import json
-
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    trained = Tokenizer(models.Unigram())
-    trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=special, unk_token="<unk>" if "<unk>" in special else "[UNK]"
-    )
-    trained.train_from_iterator(SENTENCES, trainer)
-    return [(piece, score) for piece, score in json.loads(trained.to_str())["model"]["vocab"]]
+    pieces = _pieces("\N{LOWER ONE EIGHTH BLOCK}", "")
+    scored = [(piece, float(len(piece)) - 9) for piece in pieces]
+    return [*((piece, 0.0) for piece in special), *scored]
 
 
 def _xlm_roberta():
