@@ -134,6 +134,8 @@ class TransformerSettings(Settings):
     """After these layers only so large a share of a window's tokens goes on, those that the topics
     hang on most: {4: 0.5, 8: 0.25}. Shares of all its tokens, falling. With `keep_head` and an
     `encoder` that `relclass drop-tokens` wrote with the same numbers."""
+    keep_at_least: _Count = 32
+    """So many tokens of a window go on whatever the shares: a list's every word may be a topic."""
     exit_weight: float = Field(default=0.3, gt=0)
     """Weight in the loss of each exit's head beside the last one."""
     imitate: str | None = None

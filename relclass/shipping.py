@@ -183,6 +183,7 @@ def drop_tokens_of_runs(
     out_dir: Path,
     keep_tokens: Mapping[int, float],
     *,
+    at_least: int,
     until_exit: bool = False,
 ) -> Classifier:
     """Write a model folder with a network that drops tokens on the way up, to ship or train on.
@@ -194,6 +195,7 @@ def drop_tokens_of_runs(
     out_dir : the folder to write; replaced if it is a model.
     keep_tokens : layer to the share of tokens that goes on after it; see
         `relclass.models.token_dropping.drop_tokens`.
+    at_least : so many tokens of a window go on whatever the shares.
     until_exit : take the layers before the first early exit alone, with the head there, as a
         student ships.
 
@@ -210,10 +212,9 @@ def drop_tokens_of_runs(
     config = _config(run_dirs[0], members[0])
     dataset = load_dataset(config.data)
     sample = _sample(dataset, config, n_passages=N_PASSAGES)
-    scorer = drop_tokens(whole, sample, keep_tokens)
-    model = cast(TransformerSettings, config.model).model_copy(
-        update={"keep_tokens": dict(keep_tokens), "keep_head": True}
-    )
+    scorer = drop_tokens(whole, sample, keep_tokens, at_least=at_least)
+    kept = {"keep_tokens": dict(keep_tokens), "keep_at_least": at_least, "keep_head": True}
+    model = cast(TransformerSettings, config.model).model_copy(update=kept)
     card = {
         "config": resolved(config.model_copy(update={"model": model})),
         "data": dict(dataset.checksum),

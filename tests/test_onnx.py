@@ -287,10 +287,13 @@ def test_a_student_of_other_windows_is_refused(tiny_encoder, tmp_path):
         export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS, student=student)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_a_network_that_drops_tokens_is_fused_and_near_torch(tiny_encoder, tmp_path, pooling):
+@pytest.mark.parametrize(("pooling", "at_least"), [("mean", 1), ("cls", 1), ("mean", 18)])
+def test_a_network_that_drops_tokens_is_fused_and_near_torch(
+    tiny_encoder, tmp_path, pooling, at_least
+):
     onnx = pytest.importorskip("onnx")
-    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: 0.4}, pooling=pooling)
+    settings = {"keep_tokens": {1: 0.4}, "keep_at_least": at_least, "pooling": pooling}
+    scorer = make_scorer(tiny_encoder("bert"), **settings)
     export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=TEXTS)
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("MultiHeadAttention") == 2

@@ -63,7 +63,7 @@ def test_the_tokens_that_go_on_are_those_of_most_worth(tiny_encoder):
         words = scorer.network.encoder.get_input_embeddings().weight
         words *= 0.1
         words[torch.randperm(len(words))[:40], 0] += 3
-    (weights,) = drop_tokens(scorer, SAMPLE, {1: 0.2}).network.token_scorers
+    (weights,) = drop_tokens(scorer, SAMPLE, {1: 0.2}, at_least=1).network.token_scorers
     of_kept, of_best, of_any = 0.0, 0.0, 0.0
     for ids in scorer.tokenize(SENTENCES).input_ids:  # the sample has them in pairs
         tokens = torch.tensor([ids])
@@ -80,12 +80,15 @@ def test_only_what_is_kept_changes(tiny_encoder, caplog):
     scorer = make_scorer(tiny_encoder("bert"))
     before = scorer.score(TEXTS)
     with caplog.at_level(logging.INFO):
-        dropping = drop_tokens(scorer, SAMPLE, {1: 0.5})
+        dropping = drop_tokens(scorer, SAMPLE, {1: 0.5}, at_least=1)
     assert "after layer 1: what a token is worth is told with r = " in caplog.text
     assert dropping.settings.keep_tokens == {1: 0.5}
+    mild = drop_tokens(scorer, SAMPLE, {1: 0.5}, at_least=32)  # longer than any window here
+    assert mild.settings.keep_at_least == 32
+    assert np.allclose(mild.score(TEXTS), before, atol=1e-5)
     assert (scorer.score(TEXTS) == before).all()
     assert not np.allclose(dropping.score(TEXTS), before)
-    again = drop_tokens(dropping, SAMPLE, {1: 0.25})  # as if it had never dropped any
+    again = drop_tokens(dropping, SAMPLE, {1: 0.25}, at_least=1)  # as if it had never dropped any
     (one,), (other,) = again.network.token_scorers, dropping.network.token_scorers
     assert torch.equal(one, other)
     state = dropping.network.state_dict()
@@ -106,14 +109,14 @@ def test_only_what_is_kept_changes(tiny_encoder, caplog):
 )
 def test_shares_that_do_not_fit_are_refused(tiny_encoder, keep_tokens, texts, message):
     with pytest.raises(ConfigError, match=message):
-        drop_tokens(make_scorer(tiny_encoder("bert")), texts, keep_tokens)
+        drop_tokens(make_scorer(tiny_encoder("bert")), texts, keep_tokens, at_least=1)
 
 
 @pytest.mark.parametrize(("architecture", "pooling"), [("deberta-v2", "mean"), ("bert", "native")])
 def test_networks_that_cannot_drop_tokens_are_refused(tiny_encoder, architecture, pooling):
     scorer = make_scorer(tiny_encoder(architecture), pooling=pooling)
     with pytest.raises(ConfigError, match="only encoders built like BERT, with mean or cls"):
-        drop_tokens(scorer, SAMPLE, {1: 0.5})
+        drop_tokens(scorer, SAMPLE, {1: 0.5}, at_least=1)
 
 
 def run_cli(*arguments):
@@ -124,7 +127,7 @@ def run_cli(*arguments):
 
 def test_a_run_drops_tokens_and_is_shipped_and_trained_on(runs, tmp_path, capsys):  # noqa: F811
     folder = tmp_path / "dropping"
-    assert run_cli("drop-tokens", runs[0], "--keep", "1:0.5", "--out", folder) == 0
+    assert run_cli("drop-tokens", runs[0], "--keep", "1:0.5", "--at-least", 1, "--out", folder) == 0
     assert "'model.keep_tokens={1: 0.5}'" in capsys.readouterr().out
     classifier = load_model(folder)
     assert classifier.scorer.settings.keep_tokens == {1: 0.5}
@@ -136,6 +139,7 @@ def test_a_run_drops_tokens_and_is_shipped_and_trained_on(runs, tmp_path, capsys
     assert np.abs(small.scorer.score(TEXTS) - expected).max() < 0.1
 
     changes = [f"model.encoder={folder}", "model.keep_head=true", "model.keep_tokens={1: 0.5}"]
+    changes.append("model.keep_at_least=1")
     config = load_config(runs[0] / "config.yaml", changes)
     trained = train(config, tmp_path / "on", device="cpu", options=RunOptions(max_steps=1))
     mine, theirs = (c.scorer.network.token_scorers[0] for c in (trained, classifier))

@@ -25,7 +25,8 @@ def make_scorer(folder, **settings) -> TransformerScorer:
     import torch
 
     torch.manual_seed(1)
-    values = TransformerSettings(encoder=str(folder), **({"max_length": 32} | settings))
+    short = {"max_length": 32, "keep_at_least": 1}
+    values = TransformerSettings(encoder=str(folder), **(short | settings))
     network, tokenizer = build_network(values, TOPICS)
     if settings.get("pooling") != "native":
         for head in (network.head, *network.exit_heads):
@@ -303,18 +304,20 @@ def test_which_tokens_go_on_does_not_depend_on_the_padding(
     assert np.array_equal(again.score(TEXTS), scorer.score(TEXTS))
 
 
-@pytest.mark.parametrize("share", [0.01, 0.99])
-def test_at_least_one_token_goes_on_and_a_part_counts_as_one(tiny_encoder, share):
+@pytest.mark.parametrize(
+    ("share", "at_least", "expected"), [(0.01, 1, 1), (0.99, 1, 21), (0.01, 12, 12), (0.5, 32, 21)]
+)
+def test_so_many_tokens_go_on_and_a_part_counts_as_one(tiny_encoder, share, at_least, expected):
     import torch
 
-    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: share})
+    scorer = make_scorer(tiny_encoder("bert"), keep_tokens={1: share}, keep_at_least=at_least)
     read = []
     scorer.network.encoder.encoder.layer[1].register_forward_pre_hook(
         lambda module, inputs: read.append(inputs[0].shape[1])
     )
-    n_tokens = len(scorer.tokenize(TEXTS[:1]).input_ids[0])
+    assert len(scorer.tokenize(TEXTS[:1]).input_ids[0]) == 21
     assert torch.isfinite(torch.from_numpy(scorer.score(TEXTS[:1]))).all()
-    assert read == [1 if share < 0.5 else n_tokens]
+    assert read == [expected]
 
 
 def test_a_network_cut_at_its_exit_gives_what_the_exit_gave(tiny_encoder):

@@ -176,6 +176,9 @@ def drop_tokens(
     keep: Annotated[
         str, typer.Option(help="After which layers which share of the tokens goes on: 4:0.5,8:0.25")
     ],
+    at_least: Annotated[
+        int, typer.Option(min=1, help="Of a window so many tokens go on whatever the shares.")
+    ] = 32,
     until_exit: Annotated[
         bool, typer.Option("--until-exit", help="Take the layers before the first early exit.")
     ] = False,
@@ -184,9 +187,9 @@ def drop_tokens(
     from relclass.shipping import drop_tokens_of_runs
 
     shares = _read_shares(keep)
-    drop_tokens_of_runs(runs, out, shares, until_exit=until_exit)
+    drop_tokens_of_runs(runs, out, shares, at_least=at_least, until_exit=until_exit)
     print(f"model: {out}; export it, or train it on: model.encoder={out} model.keep_head=true")
-    print(f"    'model.keep_tokens={shares}'")
+    print(f"    'model.keep_tokens={shares}' model.keep_at_least={at_least}")
 
 
 def _read_shares(text: str) -> dict[int, float]:

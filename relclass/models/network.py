@@ -29,12 +29,14 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         head_dropout: float,
         exits: tuple[int, ...] = (),
         keep_tokens: Mapping[int, float] | None = None,
+        keep_at_least: int = 1,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.exits = exits
         self.keep_tokens = dict(keep_tokens or {})
+        self.keep_at_least = keep_at_least
         self.dropout = nn.Dropout(head_dropout)
         self.head = _new_head(encoder.config.hidden_size, n_topics)
         self.exit_heads = nn.ModuleList(
@@ -94,6 +96,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
                 pooled.append(self.pool(states, mask))
             if n_read in self.keep_tokens:
                 n_kept = (n_tokens * self.keep_tokens[n_read]).ceil().long()
+                n_kept = torch.minimum(n_kept.clamp(min=self.keep_at_least), n_tokens)
                 states, mask = keep_best(states, mask, states @ next(scorers), n_kept)
                 seen = None
         return [*pooled, self.pool(states, mask)]

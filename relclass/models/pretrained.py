@@ -145,6 +145,7 @@ def load_network(
         head_dropout=settings.head_dropout,
         exits=settings.exits,
         keep_tokens=settings.keep_tokens,
+        keep_at_least=settings.keep_at_least,
     )
 
 

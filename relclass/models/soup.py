@@ -13,7 +13,8 @@ from relclass.errors import ModelError
 from relclass.models.transformer import TransformerScorer
 
 _AROUND = (
-    "encoder", "layers", "activation", "exits", "keep_tokens", "pooling", "prefix", "max_length",
+    "encoder", "layers", "activation", "exits", "keep_tokens", "keep_at_least", "pooling", "prefix",
+    "max_length",
 )  # fmt: skip
 
 

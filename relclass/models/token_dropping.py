@@ -38,7 +38,11 @@ _RIDGE = 1e-3  # of the channels' mean variance
 
 
 def drop_tokens(
-    scorer: TransformerScorer, texts: Sequence[str], keep_tokens: Mapping[int, float]
+    scorer: TransformerScorer,
+    texts: Sequence[str],
+    keep_tokens: Mapping[int, float],
+    *,
+    at_least: int,
 ) -> TransformerScorer:
     """Return a copy of a network that drops tokens; its weights are the same.
 
@@ -47,6 +51,7 @@ def drop_tokens(
     texts : normalised passages like those it will read, some hundreds at least.
     keep_tokens : layer to the share of a window's tokens that goes on after it, in (0, 1); layers
         ascend, shares fall. What the network kept before counts no more.
+    at_least : so many tokens of a window go on whatever the shares, all of a shorter one.
 
     Raises
     ------
@@ -72,8 +77,9 @@ def drop_tokens(
             "after layer %d: what a token is worth is told with r = %.2f", place, correlation
         )
         network.token_scorers.append(nn.Parameter(weights, requires_grad=False))
-    network.keep_tokens = dict(keep_tokens)
-    settings = scorer.settings.model_copy(update={"keep_tokens": dict(keep_tokens)})
+    kept = {"keep_tokens": dict(keep_tokens), "keep_at_least": at_least}
+    network.keep_tokens, network.keep_at_least = dict(keep_tokens), at_least
+    settings = scorer.settings.model_copy(update=kept)
     return TransformerScorer.wrap(network, scorer.tokenizer, settings)
 
 
