@@ -1,7 +1,10 @@
-"""The README's example runs as it stands, with the model that ships."""
+"""What the README says holds: its example, its map, the version."""
 
 import re
+import tomllib
 from pathlib import Path
+
+import relclass
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,3 +33,8 @@ def test_the_map_names_every_file_of_the_package():
         is_named = name in named or path.parent.name in ("commands", "engines", "benchmark")
         is_page = name.startswith("report_")
         assert is_named or is_page or path.stem == "__main__", path
+
+
+def test_the_package_and_its_metadata_name_the_same_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == relclass.__version__
