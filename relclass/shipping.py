@@ -213,8 +213,8 @@ def drop_tokens_of_runs(
     dataset = load_dataset(config.data)
     sample = _sample(dataset, config, n_passages=N_PASSAGES)
     scorer = drop_tokens(whole, sample, keep_tokens, at_least=at_least)
-    kept = {"keep_tokens": dict(keep_tokens), "keep_at_least": at_least, "keep_head": True}
-    model = cast(TransformerSettings, config.model).model_copy(update=kept)
+    kept = scorer.settings.model_dump(include={"keep_tokens", "keep_at_least"})
+    model = cast(TransformerSettings, config.model).model_copy(update={**kept, "keep_head": True})
     card = {
         "config": resolved(config.model_copy(update={"model": model})),
         "data": dict(dataset.checksum),

@@ -1,3 +1,4 @@
+import inspect
 import logging
 
 import numpy as np
@@ -8,7 +9,8 @@ from test_transformer import TEXTS, make_scorer
 from tiny_encoders import SENTENCES
 
 from relclass.cli import main
-from relclass.config import load_config
+from relclass.commands import train as commands
+from relclass.config import TransformerSettings, load_config
 from relclass.errors import ConfigError
 from relclass.models.export import ExportSettings
 from relclass.models.store import load_model
@@ -147,6 +149,11 @@ def test_a_run_drops_tokens_and_is_shipped_and_trained_on(runs, tmp_path, capsys
     other = load_config(runs[0] / "config.yaml", [*changes, "model.keep_tokens={1: 0.3}"])
     with pytest.raises(ConfigError, match=r"its model.keep_tokens is \{1: 0.5\}, not \{1: 0.3\}"):
         train(other, tmp_path / "other", device="cpu", options=RunOptions(max_steps=1))
+
+
+def test_the_command_keeps_at_least_what_a_config_does():
+    default = inspect.signature(commands.drop_tokens).parameters["at_least"].default
+    assert default == TransformerSettings().keep_at_least
 
 
 @pytest.mark.parametrize("text", ["4", "4:half", "1:0.5:2", ""])

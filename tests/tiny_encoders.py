@@ -68,13 +68,13 @@ def _pieces(before_word: str, inside_word: str) -> list[str]:
 
     Trained tokenizers break ties by a hash that differs from process to process.
     """
-    found = {}
-    for size in (3, 1):
-        for word in " ".join(SENTENCES).split():
-            for start in range(0, len(word), size):
-                marker = inside_word if start else before_word
-                found[marker + word[start : start + size]] = size
-    return list(found)
+    pieces = (
+        (inside_word if start else before_word) + word[start : start + size]
+        for size in (3, 1)
+        for word in " ".join(SENTENCES).split()
+        for start in range(0, len(word), size)
+    )
+    return list(dict.fromkeys(pieces))
 
 
 def _wordpiece():

@@ -29,7 +29,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         head_dropout: float,
         exits: tuple[int, ...] = (),
         keep_tokens: Mapping[int, float] | None = None,
-        keep_at_least: int = 1,
+        keep_at_least: int,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -78,8 +78,8 @@ def drop_tokens(
         )
         network.token_scorers.append(nn.Parameter(weights, requires_grad=False))
     kept = {"keep_tokens": dict(keep_tokens), "keep_at_least": at_least}
-    network.keep_tokens, network.keep_at_least = dict(keep_tokens), at_least
     settings = scorer.settings.model_copy(update=kept)
+    network.keep_tokens, network.keep_at_least = settings.keep_tokens, settings.keep_at_least
     return TransformerScorer.wrap(network, scorer.tokenizer, settings)
 
 
