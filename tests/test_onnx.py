@@ -273,6 +273,19 @@ def test_a_network_and_its_student_are_saved_whole(taught, tmp_path):
         OnnxScorer.load(tmp_path, CODEBOOK)
 
 
+@pytest.mark.parametrize(("at_least", "expected"), [(1, 0.5 / 0.7), (1000, 0.5)])
+def test_what_a_student_costs_counts_the_tokens_that_both_drop(
+    tiny_encoder, tmp_path, at_least, expected
+):
+    dropping = {"keep_tokens": {1: 0.4}, "keep_at_least": at_least}
+    scorer = make_scorer(tiny_encoder("bert"), **dropping)
+    student = make_scorer(tiny_encoder("bert"), layers=1)
+    texts = [" ".join(SENTENCES * 3)] * 8  # long: rounding a share up is next to nothing
+    export_scorer(scorer, TOPICS, tmp_path, ExportSettings(), texts=texts, student=student)
+    settings = json.loads((tmp_path / "onnx.json").read_text())
+    assert settings["student_share"] == pytest.approx(expected, abs=0.01)
+
+
 def test_without_a_student_there_is_no_cascade(exported):
     _, small = exported("bert")
     with pytest.raises(ModelError, match=r"no student.onnx"):

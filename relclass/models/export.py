@@ -116,20 +116,27 @@ def export_scorer(
             raise ModelError("a student must read the same windows: model.max_length and prefix")
         small, _ = _quantised(trim_network(student, vocabulary), batches, trial)
         files |= {STUDENT: small, EMBEDDINGS: share_embeddings([model, small], embeddings)}
-        content["student_share"] = _cost(student) / _cost(scorer)
+        lengths = [len(ids) for ids in sample]
+        content["student_share"] = _cost(student, lengths) / _cost(scorer, lengths)
     for name, network in files.items():
         (out_dir / name).write_bytes(network.SerializeToString())
     (out_dir / TOKENIZER).write_text(vocabulary.tokenizer_json, encoding="utf-8")
     (out_dir / SETTINGS).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _cost(scorer: TransformerScorer) -> float:
-    """Count the products of a token: the weights of the layers, by the share that goes there."""
-    cost, share = 0.0, 1.0
-    layers = scorer.network.encoder.encoder.layer
-    for number, layer in enumerate(layers, start=1):
-        cost += share * sum(p.numel() for p in layer.parameters() if p.ndim > 1)
-        share = scorer.settings.keep_tokens.get(number, share)
+def _cost(scorer: TransformerScorer, lengths: Sequence[int]) -> float:
+    """Count the products of windows of so many tokens: a layer's weights, by what reaches it."""
+    import torch
+
+    from relclass.models.network import count_kept
+
+    n_tokens = torch.tensor(lengths)
+    cost, n_kept, settings = 0.0, n_tokens, scorer.settings
+    for number, layer in enumerate(scorer.network.encoder.encoder.layer, start=1):
+        cost += float(n_kept.sum()) * sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+        if number in settings.keep_tokens:
+            share = settings.keep_tokens[number]
+            n_kept = count_kept(n_tokens, share, at_least=settings.keep_at_least)
     return cost
 
 

@@ -95,8 +95,7 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
             if n_read in self.exits:
                 pooled.append(self.pool(states, mask))
             if n_read in self.keep_tokens:
-                n_kept = (n_tokens * self.keep_tokens[n_read]).ceil().long()
-                n_kept = torch.minimum(n_kept.clamp(min=self.keep_at_least), n_tokens)
+                n_kept = count_kept(n_tokens, self.keep_tokens[n_read], at_least=self.keep_at_least)
                 states, mask = keep_best(states, mask, states @ next(scorers), n_kept)
                 seen = None
         return [*pooled, self.pool(states, mask)]
@@ -143,6 +142,18 @@ class PooledNetwork(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             for head in (self.head, *self.exit_heads):
                 head.bias.copy_(prior_logits)
+
+
+def count_kept(n_tokens: Tensor, share: float, *, at_least: int) -> Tensor:
+    """Say how many tokens of windows go on: the share, rounded up, but so many where there are.
+
+    Parameters
+    ----------
+    n_tokens : of each window, shape (batch,), integers; the result is of that shape.
+    share : in (0, 1).
+    """
+    n_kept = (n_tokens * share).ceil().long()
+    return torch.minimum(n_kept.clamp(min=at_least), n_tokens)
 
 
 def keep_best(
