@@ -14,7 +14,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 ARCHITECTURES = {
     "bundled": "bert",
     "runs/student/model": "bert",
-    "runs/dropped-start": "bert",
+    "runs/dropped-run/model": "bert",
     "runs/pruned-start": "bert",
     "runs/pruned/model": "bert",
     "runs/shipped": "bert",
