@@ -59,9 +59,9 @@ class Pace:
         rate = (self.n_passages - self._passages_before) / seconds
         facts = [f"{self.n_passages:,} passages", f"{rate:,.0f} a second"]
         new = self.n_records - self._records_before
-        if self.n_expected and new:
-            left = max(0, self.n_expected - self.n_records) * seconds / new
-            facts.append(f"about {in_words(left)} left")
+        left = (self.n_expected or 0) - self.n_records
+        if new and left > 0:  # past an estimate that was too low, nothing can be said
+            facts.append(f"about {in_words(left * seconds / new)} left")
         if self.n_rejects:
             facts.append(f"{self.n_rejects:,} refused")
         return ", ".join(facts)
