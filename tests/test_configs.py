@@ -18,6 +18,7 @@ ARCHITECTURES = {
     "runs/pruned-start": "bert",
     "runs/pruned/model": "bert",
     "runs/shipped": "bert",
+    "runs/shipped-student": "bert",
     "runs/student-start": "bert",
     "runs/teacher/model": "bert",
     "HooshvareLab/bert-fa-zwnj-base": "bert",
