@@ -6,13 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 
 MAX_TOKEN_CHARS = 40
 """No word is longer; a run without a break must not fill the memory."""
-_CACHE_SIZE = 200_000
+_CACHE_SIZE = 50_000
+"""Words remembered, some 15 MB: an archive has no end of rare ones."""
 _TOKEN = re.compile(r"\w[\w\u064b-\u0655\u0670\u200c]*")
 """A word with its marks and half-spaces, which `\\w` alone would break at."""
 
@@ -109,7 +111,8 @@ class TfidfBlock:
             columns = map(self._columns.get, char_ngrams(token, self.ngrams))
             found = np.array([c for c in columns if c is not None], dtype=np.int32).tobytes()
             if len(self._cache) >= _CACHE_SIZE:
-                self._cache.clear()
+                for older in list(islice(self._cache, _CACHE_SIZE // 2)):
+                    self._cache.pop(older, None)  # another thread may have been quicker
             self._cache[token] = found
         return found
 
